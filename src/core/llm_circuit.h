@@ -1,0 +1,227 @@
+/*
+ * The circuit: when a provider is asked and when it is left alone.
+ *
+ * State, operator's word, backoff level, count, epoch and deadline live in
+ * one 64-bit word and change in one compare-and-swap, so that no process
+ * ever sees a state without its deadline.  Everything here is lock-free:
+ * a process that is killed at any instruction leaves nothing locked.
+ *
+ *     bits    field
+ *     0-1     state   closed, open, half-open
+ *     2-3     admin   auto, open, disabled, observe
+ *     4-7     level   reopenings in a row, stops at 15
+ *     8-15    count   closed: failures in a row;
+ *                     half-open: successes of this episode
+ *     16-31   epoch   +1 at every transition, reset and operator's word
+ *     32-63   t       open: open until; closed: calm until (0: none);
+ *                     half-open: since
+ *
+ * Times are milliseconds on a monotonic clock that all processes share, in
+ * 32 bits that wrap.  A deadline t is ahead of now if
+ * 0 < (int32_t) (t - now) <= the longest deadline there can be; everything
+ * else counts as elapsed.  Processes cache their clock, so one may lag
+ * behind another by up to LLM_CIRCUIT_SKEW without taking the other's
+ * longest deadline for an elapsed one.
+ *
+ * Thresholds are the caller's own and may differ between processes: every
+ * test is ">=", so a reload may change them at any moment.
+ *
+ * No pointer argument may be NULL.
+ */
+
+#ifndef LLM_CIRCUIT_H
+#define LLM_CIRCUIT_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "llm_verdict.h"
+
+
+#define LLM_CIRCUIT_PERMITS 16         /* largest half_open_max_calls */
+#define LLM_CIRCUIT_LEVELS 15          /* largest level */
+#define LLM_CIRCUIT_HINT_MAX 300000    /* ms; longest Retry-After obeyed */
+#define LLM_CIRCUIT_THROTTLE 5000      /* ms; a throttle without a hint */
+#define LLM_CIRCUIT_LONGEST 86400000   /* ms; largest open_max */
+#define LLM_CIRCUIT_SKEW 10000         /* ms; how far clocks may differ */
+#define LLM_CIRCUIT_WAIT_UNKNOWN UINT32_MAX
+
+
+typedef enum {
+    LLM_CIRCUIT_CLOSED = 0,
+    LLM_CIRCUIT_OPEN,
+    LLM_CIRCUIT_HALF_OPEN
+} llm_circuit_state_t;
+
+
+typedef enum {
+    LLM_ADMIN_AUTO = 0,
+    LLM_ADMIN_OPEN,     /* refuse everything */
+    LLM_ADMIN_DISABLED, /* always admit */
+    LLM_ADMIN_OBSERVE   /* count and move, but never refuse */
+} llm_admin_t;
+
+
+typedef enum {
+    LLM_REASON_NONE = 0,
+    LLM_REASON_FAILURE_THRESHOLD,
+    LLM_REASON_CREDENTIAL,
+    LLM_REASON_PROBE_FAILED, /* a failure while half-open */
+    LLM_REASON_OPEN_ELAPSED, /* open -> half-open */
+    LLM_REASON_RECOVERED,    /* half-open -> closed */
+    LLM_REASON_OPERATOR,
+    LLM_REASON_RESET
+} llm_reason_t;
+
+
+typedef enum {
+    LLM_ADMITTED = 0,
+    LLM_REFUSED_OPEN,      /* open and not yet due */
+    LLM_REFUSED_HALF_OPEN, /* every permit is taken */
+    LLM_REFUSED_THROTTLED, /* the provider asked for a pause */
+    LLM_REFUSED_FORCED     /* an operator's word */
+} llm_admission_t;
+
+
+/* Thresholds; milliseconds; the caller has checked that none is 0. */
+typedef struct {
+    bool off;                     /* "circuit off": always admit, never move */
+    uint32_t failure_threshold;   /* 1..255 */
+    uint32_t success_threshold;   /* 1..255 */
+    uint32_t open;                /* open time at level 0 */
+    uint32_t open_max;            /* >= open, <= LLM_CIRCUIT_LONGEST */
+    uint32_t half_open_max_calls; /* 1..LLM_CIRCUIT_PERMITS */
+    uint32_t half_open_timeout;   /* a permit's lease */
+} llm_circuit_conf_t;
+
+
+/* In shared memory.  All zeroes is a closed circuit, ready for use. */
+typedef struct {
+    alignas(64) _Atomic uint64_t word;
+    _Atomic uint64_t throttle; /* bit 32: set; bits 0-31: until */
+    _Atomic uint64_t cause;    /* bits 0-7: reason of the last transition;
+                                  bits 16-31: the epoch it began */
+
+    /* bits 0-15: epoch, 16-30: nonce, 31: taken, 32-63: lease ends */
+    alignas(64) _Atomic uint64_t permit[LLM_CIRCUIT_PERMITS];
+} llm_circuit_t;
+
+
+typedef enum {
+    LLM_TOKEN_NONE = 0, /* never given, or reported already */
+    LLM_TOKEN_NORMAL,
+    LLM_TOKEN_PROBE     /* holds a half-open permit */
+} llm_token_kind_t;
+
+
+/* One admitted call.  Process-local; all zeroes is no token. */
+typedef struct {
+    uint8_t kind;
+    uint8_t permit;
+    uint16_t epoch;
+    uint16_t nonce;
+    uint32_t time; /* when it was given */
+} llm_token_t;
+
+
+/* What a call did to the circuit; reason NONE: it did not move. */
+typedef struct {
+    llm_circuit_state_t from;
+    llm_circuit_state_t to;
+    llm_reason_t reason;
+    uint16_t epoch;    /* of the new state */
+    uint32_t duration; /* ms; to == OPEN: for how long */
+} llm_transition_t;
+
+
+/* What a status page shows; one consistent reading of the word. */
+typedef struct {
+    llm_circuit_state_t state;
+    llm_admin_t admin;
+    llm_reason_t reason; /* of the last transition; NONE: not told yet */
+    uint32_t level;
+    uint32_t failures;   /* in a row; closed only */
+    uint32_t successes;  /* of this episode; half-open only */
+    uint32_t epoch;
+    uint32_t retry;      /* ms until an open circuit is due; else 0 */
+    uint32_t throttled;  /* ms */
+    uint32_t probes;     /* live half-open permits */
+} llm_circuit_view_t;
+
+
+/*
+ * Would acquire() admit now?  Reads only, so a storm of it costs nobody a
+ * permit.  *wait: ms until it may admit again, 0 when it would admit,
+ * LLM_CIRCUIT_WAIT_UNKNOWN when only an operator can tell.  An open circuit
+ * that is due would admit; where several reasons refuse, open goes before
+ * throttled (*wait is the later of the two), throttled before half-open.
+ */
+llm_admission_t llm_circuit_peek(const llm_circuit_t *c,
+    const llm_circuit_conf_t *conf, uint32_t now, uint32_t *wait);
+
+/*
+ * Asks for admission; the last step before a provider is used.  Admitted:
+ * *token must be given back with exactly one report().  *tr tells whether
+ * this call moved the circuit (open -> half-open); only the process whose
+ * compare-and-swap won sees it, so it is the one to log.  A refused call
+ * may have moved the circuit, too: another process was faster to the permit.
+ *
+ * With "off" or the operator's word "disabled" every call is admitted;
+ * with "observe", too, while the circuit moves as it would without.
+ */
+llm_admission_t llm_circuit_acquire(llm_circuit_t *c,
+    const llm_circuit_conf_t *conf, uint32_t now, llm_token_t *token,
+    uint32_t *wait, llm_transition_t *tr);
+
+/*
+ * Gives the verdict on an admitted call and ends its token: a second
+ * report of the same token does nothing and returns false.
+ *
+ * hint: what the provider's Retry-After asked for, ms, 0: nothing.
+ * random: any 32 random bits, for the jitter of the open time.
+ * *late: the verdict belongs to an older epoch and moved nothing (but for
+ * the hint of a failure or a credential answer, which may push an open
+ * deadline out, and a throttle, which is true in any epoch).
+ *
+ * A capability answer is neutral here: it frees the permit, nothing else.
+ */
+bool llm_circuit_report(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    llm_token_t *token, llm_class_t class, uint32_t hint, uint32_t now,
+    uint32_t random, bool *late, llm_transition_t *tr);
+
+/*
+ * A stream broke after its verdict was given: one failure in the epoch of
+ * the token, no permit involved.  token: as it was left by report().
+ */
+void llm_circuit_break(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    const llm_token_t *token, uint32_t now, uint32_t random, bool *late,
+    llm_transition_t *tr);
+
+/*
+ * Sets the operator's word; false if it was that already.  State, level,
+ * count and deadline stay; the epoch moves, so verdicts on calls that were
+ * admitted before are late and their permits void.  *tr: from and to are
+ * the state it is in.
+ */
+bool llm_circuit_admin(llm_circuit_t *c, llm_admin_t admin, uint32_t now,
+    llm_transition_t *tr);
+
+/* Closes the circuit, forgets level, count and throttle; keeps admin. */
+void llm_circuit_reset(llm_circuit_t *c, uint32_t now, llm_transition_t *tr);
+
+/*
+ * Reads everything a status page shows; changes nothing.  The reason is a
+ * word of its own: it is NONE for the moment between a transition and its
+ * record, and stays so if the process was killed there.
+ */
+void llm_circuit_view(const llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    uint32_t now, llm_circuit_view_t *view);
+
+const char *llm_circuit_state_name(llm_circuit_state_t state);
+const char *llm_admin_name(llm_admin_t admin);
+const char *llm_reason_name(llm_reason_t reason);
+const char *llm_admission_name(llm_admission_t admission);
+
+#endif /* LLM_CIRCUIT_H */
