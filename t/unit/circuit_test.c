@@ -987,6 +987,9 @@ a_relapse_in_the_calm_opens_for_longer(void **state)
 
     now += 2 * OPEN;
     recover();
+    assert_int_equal(view().level, 1);
+    now += 2 * OPEN;
+    call(LLM_CLASS_SUCCESS);
     assert_int_equal(view().level, 0);
 }
 
