@@ -1,0 +1,336 @@
+# nginx-llm: `make help` lists what there is.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# Debian keeps nginx in /usr/sbin, which is not on everybody's PATH
+export PATH := $(PATH):/usr/sbin:/sbin
+
+NGINX     ?= nginx
+NGINX_SRC ?= /usr/share/nginx/src
+JOBS      ?= $(shell nproc)
+TIME      ?= 10
+
+CFLAGS   ?= -O2 -g -fstack-protector-strong -Wformat -Werror=format-security
+CPPFLAGS ?= -Wdate-time -D_FORTIFY_SOURCE=2
+LDFLAGS  ?= -Wl,-z,relro -Wl,-z,now
+
+MODULE := ngx_http_llm_module.so
+CORE   := $(sort $(wildcard src/core/*.c))
+
+, := ,
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all run start reload break heal install clean help \
+        test unit check fuzz perl clients bench \
+        deps deps-test deps-bench requirements FORCE
+
+# for recipes that have something to complain about
+fail = fail() { echo "make: $$*" >&2; exit 1; }
+again = $(MAKE) --no-print-directory
+
+
+##@ Use
+
+all: build/$(MODULE) ## build the module
+
+run: deps ## start the gateway on http://127.0.0.1:8080
+	@$(again) all
+	@$(again) start
+
+break: ## let a stand-in provider fail: PROVIDER=openai
+	@$(find_stand_in); touch build/run/broken/$(PROVIDER)
+	@echo '$(PROVIDER) answers 503 from now on'
+
+heal: ## let it answer again: PROVIDER=openai
+	@$(find_stand_in); rm -f build/run/broken/$(PROVIDER)
+	@echo '$(PROVIDER) answers again'
+
+reload: ## let the running gateway read its configuration again
+	@$(running); $(NGINX) -p build/run -c nginx.conf -s reload -g '$(globals)'
+
+install: build/$(MODULE) ## put the module where nginx loads it (DESTDIR=)
+	@$(fail); dir=$$($(NGINX) -V 2>&1 | grep -o 'modules-path=[^ ]*') || \
+	    fail 'no nginx to install for: apt-get install nginx'; \
+	dir='$(DESTDIR)'$${dir#*=}; \
+	install -d "$$dir"; \
+	install -m 644 build/$(MODULE) "$$dir/.$(MODULE).new"; \
+	mv -f "$$dir/.$(MODULE).new" "$$dir/$(MODULE)"; \
+	echo "$$dir/$(MODULE)"
+
+
+##@ Work
+
+test: deps deps-test ## everything below, the quickest first
+	@$(again) all
+	@$(again) unit
+	@$(again) check
+	@$(again) perl
+	@$(again) clients
+	@$(again) fuzz
+	@echo 'all tests passed'
+
+unit: ## the core's tests, plain and with the sanitizers
+	@$(again) -j$(JOBS) $(UNIT) $(SANITIZE)
+	@failed=; for test in $(UNIT) $(SANITIZE); do \
+	    echo "== $$test"; $$test || failed="$$failed $$test"; \
+	done; $(fail); test -z "$$failed" || fail "failed:$$failed"
+
+check: ## the look of the C sources, and what analyzers say
+	@echo '== clang-format'
+	@clang-format --dry-run -Werror $(PLAIN_C)
+	@echo '== gcc -fanalyzer'
+	@$(again) -j$(JOBS) $(CORE:src/%.c=build/analyze/%.o)
+	@echo '== cppcheck'
+	@cppcheck --quiet --error-exitcode=1 --std=c11 -j$(JOBS) \
+	    --enable=warning,performance,portability --inline-suppr \
+	    --suppress=missingIncludeSystem -Isrc/core src/core
+
+perl: build/$(MODULE) ## nginx with the module, driven by Perl
+	prove -j$(JOBS) -r t
+
+clients: build/$(MODULE) ## the official clients through the gateway
+	@test ! -e t/clients/package.json || $(again) client-tests
+
+fuzz: ## random input for the core, TIME=10 seconds for each target
+	@$(if $(LIBFUZZER),:,echo 'fuzz: skipped, there is no libFuzzer'; exit 0); \
+	$(again) -j$(JOBS) $(FUZZ); \
+	for target in $(FUZZ); do \
+	    name=$$(basename $$target _fuzz); echo "== $$target"; \
+	    mkdir -p build/fuzz/corpus/$$name t/fuzz/corpus/$$name; \
+	    $$target -max_total_time=$(TIME) -artifact_prefix=build/fuzz/ \
+	        -verbosity=0 -print_final_stats=1 -close_fd_mask=1 \
+	        build/fuzz/corpus/$$name t/fuzz/corpus/$$name; \
+	done
+
+bench: deps deps-bench ## measure, against stock nginx where there is one
+	@$(again) all
+	@$(again) -j$(JOBS) $(BENCH)
+	@test ! -x t/bench/run || t/bench/run
+
+clean: ## remove everything that was built
+	@rm -rf build
+
+help: ## this list
+	@sed -n -e 's/^##@ \(.*\)/\n\1/p' \
+	    -e 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' \
+	    $(firstword $(MAKEFILE_LIST)) | expand -t 22
+
+
+## The module
+
+# nginx's configure runs again when this changes: the nginx it is for, the
+# flags, or which files there are
+inputs = $(NGINX_SRC) $(shell stat -c %z $(NGINX_SRC)/src/core/nginx.h) \
+         $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) \
+         $(sort $(wildcard src/*.[ch] src/core/*.[ch]))
+
+requirements:
+	@$(fail); \
+	test -e $(NGINX_SRC)/conf_flags || \
+	    fail 'no nginx to build for: make deps, or apt-get install nginx-dev'; \
+	for tool in $(CC) pkg-config; do \
+	    command -v $$tool > /dev/null || \
+	        fail "no $$tool: make deps, or apt-get install $$tool"; \
+	done; \
+	pkg-config --exists jansson || \
+	    fail 'no jansson: make deps, or apt-get install libjansson-dev'; \
+	dev=$$(sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' \
+	    $(NGINX_SRC)/src/core/nginx.h); \
+	nginx=$$($(NGINX) -v 2>&1 | sed -n 's,.*nginx/\([0-9.]*\).*,\1,p') || true; \
+	test "$${nginx:-$$dev}" = "$$dev" || \
+	    fail "nginx is $$nginx, but nginx-dev is for $$dev:" \
+	        "install both from Debian: apt-get install nginx nginx-dev"
+
+build/nginx/inputs: FORCE | requirements
+	@mkdir -p $(@D)
+	@echo '$(inputs)' | cmp -s - $@ || echo '$(inputs)' > $@
+
+# nginx adds -W -Wall -Werror itself, once its tests for features are over
+cc_opt = $(CPPFLAGS) $(CFLAGS) -std=gnu11 -fPIC -ffile-prefix-map=$(CURDIR)=.
+ld_opt = $(LDFLAGS) -Wl,--as-needed -fPIC
+
+build/nginx/Makefile: config build/nginx/inputs
+	@echo 'configure'
+	@cd $(NGINX_SRC) && . ./conf_flags && ./configure \
+	    --with-cc-opt='$(cc_opt)' --with-ld-opt='$(ld_opt)' \
+	    "$${NGX_CONF_FLAGS[@]}" \
+	    --builddir=$(CURDIR)/build/nginx --add-dynamic-module=$(CURDIR) \
+	    > $(CURDIR)/build/nginx/configure.log 2>&1 || \
+	    { tail -n 3 $(CURDIR)/build/nginx/configure.log >&2; exit 1; }
+
+build/nginx/$(MODULE): build/nginx/Makefile FORCE
+	@$(MAKE) --no-print-directory -s -C $(NGINX_SRC) \
+	    -f $(CURDIR)/build/nginx/Makefile modules
+
+build/$(MODULE): build/nginx/$(MODULE)
+	@cp $< $@.new && mv -f $@.new $@
+	@echo '$@'
+
+
+## A gateway to try
+
+# build/run is nginx's prefix.  Files are linked, so an edit and `make reload`
+# are enough.
+start:
+	@$(fail); for address in $$(sed -n 's/^ *listen *\(.*\);/\1/p' \
+	    examples/quickstart.conf $(if $(REAL),,$(STAND_INS))); do \
+	    ! (exec 3<> /dev/tcp/$${address/:/\/}) 2> /dev/null || \
+	        fail "$$address is taken: stop what listens there, or change" \
+	            "its 'listen' under examples/"; \
+	done
+	@rm -rf build/run
+	@mkdir -p build/run/broken build/run/logs build/run/temp
+	@ln -s .. build/run/modules
+	@ln -s ../../examples/quickstart.conf build/run/nginx.conf
+	@ln -s ../../examples/quickstart build/run/quickstart
+	@printf '%s\n' $(providers_conf) > build/run/providers.conf
+	@$(NGINX) -p build/run -c nginx.conf -g '$(globals)' -t -q
+	@echo
+	@echo '  nginx with $(if $(REAL),$(REAL),three stand-in providers):' \
+	    'http://127.0.0.1:8080/v1'
+	@echo
+	@echo '  try     curl http://127.0.0.1:8080/v1/chat/completions --json' \
+	    \''{"model": "gpt-4.1-mini", "messages":' \
+	    '[{"role": "user", "content": "Hello"}]}'\'
+	@echo '  status  http://127.0.0.1:8080/status'
+	$(if $(REAL),,@echo '  break   make break PROVIDER=openai')
+	$(if $(REAL),,@echo '  heal    make heal PROVIDER=openai')
+	@echo '  log     build/run/logs/access.log'
+	@echo '  stop    Ctrl-C'
+	@echo
+	@exec $(NGINX) -p build/run -c nginx.conf -g '$(globals) daemon off;'
+
+# root's workers would become nobody, who may not enter everybody's checkout
+globals := $(if $(filter 0,$(shell id -u)),user root;)
+
+# the providers whose key is set
+REAL := $(strip $(if $(value OPENAI_API_KEY),openai) \
+                $(if $(value ANTHROPIC_API_KEY),anthropic) \
+                $(if $(value GEMINI_API_KEY),gemini) \
+                $(if $(value DEEPSEEK_API_KEY),deepseek))
+
+STAND_INS := examples/quickstart/stand-in-servers.conf
+
+providers_conf = $(if $(REAL),\
+    $(REAL:%='include quickstart/%.conf;') \
+    'upstream llm {' $(REAL:%='    llm_use %;') '    keepalive 64;' '}',\
+    'include quickstart/stand-ins.conf;')
+
+running = $(fail); pid=$$(cat build/run/nginx.pid 2> /dev/null) && \
+    test -d /proc/$$pid || fail 'nothing is running: make run'
+
+find_stand_in = $(running); \
+    grep -q stand-ins build/run/providers.conf || \
+        fail 'real providers are running: make run without their keys' \
+            'has stand-ins to break'; \
+    known=$$(sed -n 's/^llm_provider \(.*\) {/\1/p' \
+        examples/quickstart/stand-ins.conf); \
+    grep -qx -- '$(PROVIDER)' <<< "$$known" || \
+        fail make $@ PROVIDER=NAME, where NAME is one of $$known
+
+
+## The core's programs: tests, fuzzers, benchmarks
+
+programs = $(patsubst t/$(1)/%.c,build/$(2)/%,$(sort $(wildcard t/$(1)/*_$(3).c)))
+
+UNIT     := $(call programs,unit,unit,test)
+SANITIZE := $(call programs,unit,sanitize,test)
+FUZZ     := $(call programs,fuzz,fuzz,fuzz)
+BENCH    := $(call programs,bench,bench,bench)
+
+PLAIN_C := $(sort $(wildcard $(addsuffix /*.[ch],\
+               src/core t/unit t/bench t/fuzz)))
+
+LIBFUZZER := $(wildcard $(shell clang -print-runtime-dir \
+                 2> /dev/null)/libclang_rt.fuzzer-*.a)
+
+WARNINGS := -std=gnu11 -Wall -Wextra -Werror
+CHECKED  := -g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all
+
+# flavour: folder under build/, folder under t/, command, libraries
+define flavour
+build/$(1)/core/%.o: src/core/%.c
+	@mkdir -p $$(@D)
+	@$(3) $(WARNINGS) -MMD -MP -c -o $$@ $$<
+
+build/$(1)/%: t/$(2)/%.c $(CORE:src/%.c=build/$(1)/%.o)
+	@mkdir -p $$(@D)
+	@$(3) $(WARNINGS) -MMD -MP -MF $$@.d -Isrc/core -o $$@ $$^ $(4)
+endef
+
+$(eval $(call flavour,unit,unit,$(CC) -g -O2,-lcmocka -ljansson -pthread))
+$(eval $(call flavour,sanitize,unit,\
+    $(CC) -fsanitize=address$(,)undefined $(CHECKED),-lcmocka -ljansson -pthread))
+$(eval $(call flavour,fuzz,fuzz,\
+    clang -fsanitize=fuzzer-no-link$(,)address$(,)undefined $(CHECKED),\
+    -fsanitize=fuzzer -ljansson))
+$(eval $(call flavour,bench,bench,$(CC) -g -O2,-ljansson -pthread))
+$(eval $(call flavour,analyze,analyze,$(CC) -g -O2 -fanalyzer,))
+
+-include $(wildcard build/*/*.d build/*/core/*.d)
+
+client-tests: t/clients/node_modules/.package-lock.json
+	@cd t/clients && npm test
+
+t/clients/node_modules/.package-lock.json: t/clients/package-lock.json
+	@cd t/clients && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+
+## What Debian has to install
+
+DEPS := nginx nginx-dev gcc libc6-dev make pkg-config libjansson-dev \
+        libcurl4-openssl-dev ca-certificates curl
+
+DEPS_TEST := libcmocka-dev perl libio-socket-ssl-perl libjson-perl openssl \
+             clang libclang-rt-14-dev clang-format cppcheck valgrind procps
+
+DEPS_BENCH := wrk
+
+# any node from 18 on will do, wherever it is from
+DEPS_TEST += $(shell npm --version > /dev/null 2>&1 && node -e \
+                 'process.exit(+(parseInt(process.version.slice(1)) < 18))' \
+                 2> /dev/null || echo nodejs npm)
+
+deps:
+	@$(call install_packages,$(DEPS))
+
+deps-test:
+	@$(call install_packages,$(DEPS_TEST))
+
+deps-bench:
+	@$(call install_packages,$(DEPS_BENCH))
+
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+
+install_packages = $(fail); missing=; for package in $(1); do \
+    test "$$(dpkg-query -W -f '$${db:Status-Status}' $$package 2> /dev/null)" \
+        = installed || missing="$$missing $$package"; \
+    done; \
+    test -n "$$missing" || exit 0; \
+    test -z '$(SUDO)' || command -v sudo > /dev/null || \
+        fail "missing, and there is no sudo: apt-get install$$missing"; \
+    echo "install$$missing"; \
+    $(SUDO) bash -c "$$apt_install" apt_install $$missing
+
+# A fresh nginx would be started at once and take port 80: nobody asked for
+# that, so a policy forbids it for the time being.
+define apt_install
+set -euo pipefail
+export DEBIAN_FRONTEND=noninteractive
+policy=/usr/sbin/policy-rc.d
+log=$$(mktemp)
+trap 'rm -f $$log' EXIT
+trap 'exit 130' INT TERM HUP
+if [ ! -e $$policy ]; then
+    trap 'rm -f $$log $$policy' EXIT
+    printf '#!/bin/sh\ncase $$1 in nginx*) exit 101; esac\n' > $$policy
+    chmod 755 $$policy
+fi
+apt='apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120'
+{ $$apt update && $$apt install -y --no-install-recommends "$$@"; } \
+    < /dev/null > $$log 2>&1 || { cat $$log >&2; exit 1; }
+endef
+export apt_install
