@@ -500,7 +500,12 @@ llm_circuit_enter(llm_circuit_t *c, uint64_t *word, const llm_ask_t *a)
 {
     llm_word_t w = llm_word_unpack(*word);
 
-    if (w.state == LLM_CIRCUIT_CLOSED || llm_word_always(w, a->conf)) {
+    if (llm_word_always(w, a->conf)) {
+        llm_token_normal(a->token, w.epoch, a->now);
+        return true;
+    }
+
+    if (w.state == LLM_CIRCUIT_CLOSED) {
         llm_throttle_expire(c, a->now);
         llm_token_normal(a->token, w.epoch, a->now);
         return true;
@@ -961,6 +966,20 @@ llm_circuit_view(const llm_circuit_t *c, const llm_circuit_conf_t *conf,
         view->probes = llm_permit_live(c, w.epoch, conf, now);
         break;
     }
+}
+
+
+void
+llm_circuit_copy(llm_circuit_t *to, const llm_circuit_t *from)
+{
+    atomic_store(&to->throttle, atomic_load(&from->throttle));
+    atomic_store(&to->cause, atomic_load(&from->cause));
+
+    for (unsigned i = 0; i < LLM_CIRCUIT_PERMITS; i++) {
+        atomic_store(&to->permit[i], atomic_load(&from->permit[i]));
+    }
+
+    atomic_store(&to->word, atomic_load(&from->word));
 }
 
 

@@ -219,6 +219,9 @@ void llm_circuit_reset(llm_circuit_t *c, uint32_t now, llm_transition_t *tr);
 void llm_circuit_view(const llm_circuit_t *c, const llm_circuit_conf_t *conf,
     uint32_t now, llm_circuit_view_t *view);
 
+/* Copies a circuit into one that nobody else knows yet. */
+void llm_circuit_copy(llm_circuit_t *to, const llm_circuit_t *from);
+
 const char *llm_circuit_state_name(llm_circuit_state_t state);
 const char *llm_admin_name(llm_admin_t admin);
 const char *llm_reason_name(llm_reason_t reason);

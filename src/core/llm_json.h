@@ -64,6 +64,8 @@ typedef struct {
 
     /* the scanner's own */
     const uint8_t *piece;   /* start of the piece, during a call only */
+    const uint8_t *seen;    /* end of the bytes that ->special is about */
+    uint64_t special;
     const char *literal;    /* what is still to come of true, false, null */
     uint64_t high_at;       /* offset of the escape that gave ->high */
     uint32_t high;          /* a high surrogate that waits for its low one */
@@ -75,7 +77,7 @@ typedef struct {
     uint8_t member;         /* what the next value is for */
     bool key_other;         /* the name at hand is none that counts */
     size_t key_len;
-    uint8_t key[16];
+    uint8_t key[8];
     uint32_t depth;
     uint8_t stack[LLM_JSON_DEPTH / 8]; /* bit set: an object */
 } llm_json_t;

@@ -1,0 +1,83 @@
+/*
+ * Counters in shared memory: each process adds to a slot of its own, padded
+ * to cache lines, and a reader sums the slots.
+ *
+ * A slot outlives its process: the counts of a killed worker stay, and its
+ * successor goes on from there.  What a dead process had under way is
+ * settled by llm_counters_settle().
+ */
+
+#ifndef LLM_COUNTERS_H
+#define LLM_COUNTERS_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+
+#define LLM_COUNTERS 16
+
+
+/* of a provider; CALLS = the four behind it + what is in flight */
+enum {
+    LLM_CALLS = 0,
+    LLM_CALLS_SUCCESSFUL,
+    LLM_CALLS_FAILED,
+    LLM_CALLS_THROTTLED,
+    LLM_CALLS_NEUTRAL,
+    LLM_CALLS_REJECTED,
+    LLM_CALLS_LATE,
+    LLM_STREAM_ERRORS,
+    LLM_LAST_SUCCESS /* not a count: wall clock, ms */
+};
+
+
+/* of a route */
+enum {
+    LLM_REQUESTS = 0,
+    LLM_FAILOVERS,
+    LLM_REQUESTS_REJECTED
+};
+
+
+typedef struct {
+    alignas(64) _Atomic uint64_t v[LLM_COUNTERS];
+} llm_counters_t;
+
+
+/* Adds one.  Slots may be shared in need, so this is an atomic addition. */
+static inline void
+llm_count(llm_counters_t *c, unsigned what)
+{
+    atomic_fetch_add_explicit(&c->v[what], 1, memory_order_relaxed);
+}
+
+
+/* Notes a moment in a counter that is no count. */
+static inline void
+llm_counters_stamp(llm_counters_t *c, unsigned what, uint64_t value)
+{
+    atomic_store_explicit(&c->v[what], value, memory_order_relaxed);
+}
+
+
+/* The sum of a counter over n slots. */
+uint64_t llm_counters_sum(const llm_counters_t *c, unsigned n, unsigned what);
+
+/* The latest stamp over n slots; 0: none. */
+uint64_t llm_counters_latest(const llm_counters_t *c, unsigned n,
+    unsigned what);
+
+/* A provider's calls that have no verdict yet, over n slots. */
+uint64_t llm_counters_in_flight(const llm_counters_t *c, unsigned n);
+
+/*
+ * The process of this slot is gone: what it had in flight will never get a
+ * verdict and is counted as neutral.
+ */
+void llm_counters_settle(llm_counters_t *c);
+
+/* Adds all counts of a slot to another one; LLM_LAST_SUCCESS is a maximum. */
+void llm_counters_add(llm_counters_t *to, const llm_counters_t *from);
+
+#endif /* LLM_COUNTERS_H */

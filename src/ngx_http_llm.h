@@ -1,0 +1,411 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#ifndef _NGX_HTTP_LLM_H_INCLUDED_
+#define _NGX_HTTP_LLM_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "llm_circuit.h"
+#include "llm_counters.h"
+#include "llm_hint.h"
+#include "llm_history.h"
+#include "llm_json.h"
+#include "llm_verdict.h"
+
+
+#define NGX_HTTP_LLM_VERSION  "0.1.0"
+
+/* room behind the path of a unix socket for the pool's key, see upstream.c */
+#define NGX_HTTP_LLM_UNIX_PATH_MAX  95
+
+/* the context of directives inside of llm_provider {} */
+#define NGX_HTTP_LLM_PROVIDER_CONF  0x00020000
+
+
+typedef struct ngx_http_llm_ctx_s  ngx_http_llm_ctx_t;
+
+
+/* what went wrong with an attempt; how it is said: ngx_http_llm_fault() */
+
+typedef enum {
+    NGX_HTTP_LLM_FAULT_NONE = 0,
+    NGX_HTTP_LLM_FAULT_STATUS,
+    NGX_HTTP_LLM_FAULT_CONNECT,
+    NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT,
+    NGX_HTTP_LLM_FAULT_TLS,
+    NGX_HTTP_LLM_FAULT_CLOSED,
+    NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT,
+    NGX_HTTP_LLM_FAULT_HEADER,
+    NGX_HTTP_LLM_FAULT_BROKEN,
+    NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT
+} ngx_http_llm_fault_e;
+
+
+/* how a request ended, $llm_outcome */
+
+typedef enum {
+    NGX_HTTP_LLM_OUTCOME_NONE = 0,
+    NGX_HTTP_LLM_OUTCOME_OK,
+    NGX_HTTP_LLM_OUTCOME_FAILOVER,
+    NGX_HTTP_LLM_OUTCOME_REJECTED,
+    NGX_HTTP_LLM_OUTCOME_TRUNCATED,
+    NGX_HTTP_LLM_OUTCOME_ERROR,
+    NGX_HTTP_LLM_OUTCOME_ABORTED
+} ngx_http_llm_outcome_e;
+
+
+/* a record of the zone: a provider's circuit and counters, or a route's */
+
+typedef enum {
+    NGX_HTTP_LLM_PROVIDER = 0,
+    NGX_HTTP_LLM_ROUTE
+} ngx_http_llm_kind_e;
+
+
+typedef struct ngx_http_llm_record_s  ngx_http_llm_record_t;
+
+struct ngx_http_llm_record_s {
+    llm_circuit_t                 circuit;
+    llm_history_t                 history;
+    _Atomic uint64_t              last_failure;   /* packed, see zone.c */
+    ngx_http_llm_record_t        *next;
+    ngx_http_llm_kind_e           kind;
+    ngx_uint_t                    generation;     /* last configured in */
+    ngx_str_t                     name;
+    llm_counters_t               *counters;       /* one a slot */
+};
+
+
+/* the zone's root; its layout is ngx_http_llm_layout */
+
+typedef struct {
+    ngx_uint_t                    layout;
+    ngx_msec_t                    epoch;          /* 0 of the circuits' clock */
+    ngx_uint_t                    generation;     /* of configurations */
+    ngx_uint_t                    nslots;
+    ngx_http_llm_record_t        *records;
+
+    struct {
+        ngx_atomic_t              pid;            /* 0: free */
+        ngx_uint_t                generation;
+    } slots[1];
+} ngx_http_llm_shctx_t;
+
+
+typedef struct {
+    ngx_str_t                     name;
+    ngx_str_t                     upstream_name;  /* empty: the same */
+} ngx_http_llm_model_t;
+
+
+typedef struct {
+    uint32_t                      connect;        /* ms */
+    uint32_t                      header;
+    uint32_t                      answer;
+    uint32_t                      idle;
+} ngx_http_llm_timeouts_t;
+
+
+typedef struct {
+    ngx_str_t                     name;
+    ngx_uint_t                    index;
+
+    ngx_str_t                     endpoint;
+    ngx_str_t                     schema;
+    ngx_str_t                     host;           /* for Host */
+    ngx_str_t                     tls_name;       /* for SNI and verification */
+    ngx_str_t                     base;           /* path, no final slash */
+    ngx_str_t                     args;           /* of the base path */
+    ngx_addr_t                   *addrs;
+    ngx_uint_t                    naddrs;         /* 0: not resolved */
+    ngx_uint_t                    addr;           /* in use by this worker */
+
+    ngx_array_t                   headers;        /* ngx_http_llm_header_t */
+    ngx_http_complex_value_t    **governed;       /* by mcf->headers' index */
+
+    ngx_array_t                   models;         /* ngx_http_llm_model_t */
+    ngx_http_llm_model_t         *any;            /* model *; or NULL */
+
+    llm_circuit_conf_t            circuit;
+    ngx_http_llm_timeouts_t       timeout;
+    signed char                  *classes;        /* by status; -1: default */
+
+    ngx_http_llm_record_t        *record;
+
+    unsigned                      ssl:1;
+    unsigned                      own_key:1;
+    unsigned                      client_key:1;
+    unsigned                      key_set:1;
+    unsigned                      circuit_set:1;
+    unsigned                      timeout_set:1;
+} ngx_http_llm_provider_t;
+
+
+/* a request header that a provider sets, or that none may see */
+
+typedef struct {
+    ngx_str_t                     name;
+    ngx_http_complex_value_t     *value;          /* NULL: removed */
+} ngx_http_llm_header_t;
+
+
+/* when the caller's own header goes to a provider that sets none */
+
+typedef enum {
+    NGX_HTTP_LLM_CALLERS_NEVER = 0,
+    NGX_HTTP_LLM_CALLERS_KEY,                     /* with api_key client */
+    NGX_HTTP_LLM_CALLERS_ALWAYS
+} ngx_http_llm_callers_e;
+
+
+typedef struct {
+    ngx_str_t                     name;
+    ngx_str_t                     lowcase;
+    ngx_str_t                     variable;       /* of proxy_set_header */
+    ngx_uint_t                    hash;
+    ngx_http_llm_callers_e        callers;
+} ngx_http_llm_governed_t;
+
+
+typedef struct {
+    ngx_str_t                     name;           /* of the provider */
+    ngx_http_llm_provider_t      *provider;
+    ngx_str_t                     file;
+    ngx_uint_t                    line;
+    unsigned                      backup:1;
+} ngx_http_llm_use_t;
+
+
+typedef struct {
+    ngx_http_upstream_srv_conf_t *uscf;
+    ngx_array_t                   uses;           /* ngx_http_llm_use_t */
+    ngx_http_llm_record_t        *record;
+    unsigned                      strategy_set:1;
+} ngx_http_llm_route_t;
+
+
+typedef struct {
+    ngx_core_conf_t              *ccf;
+    ngx_shm_zone_t               *shm_zone;
+    ngx_http_llm_shctx_t         *sh;
+    ngx_array_t                   providers;      /* .._provider_t * */
+    ngx_array_t                   routes;         /* .._route_t * */
+    ngx_array_t                   governed;       /* .._governed_t */
+    ngx_array_t                   passes;         /* .._pass_t */
+    ngx_uint_t                    generation;
+    unsigned                      tls:1;          /* some endpoint is https */
+} ngx_http_llm_main_conf_t;
+
+
+/* an llm_pass or llm_gate, until the whole configuration is read */
+
+typedef struct {
+    ngx_str_t                     directive;
+    ngx_str_t                     route;          /* empty: variables */
+    ngx_str_t                     file;
+    ngx_uint_t                    line;
+    struct ngx_http_llm_loc_conf_s  *conf;
+    ngx_http_core_loc_conf_t     *clcf;
+} ngx_http_llm_pass_t;
+
+
+typedef struct ngx_http_llm_loc_conf_s {
+    ngx_http_llm_route_t         *route;
+    ngx_http_complex_value_t     *route_value;    /* llm_pass $variable */
+    ngx_str_t                     prefix;         /* replaced by the base */
+    ngx_uint_t                    id;             /* of the location */
+    ngx_ssl_session_t           **sessions;       /* by provider */
+    unsigned                      gate:1;
+    unsigned                      pass:1;
+    unsigned                      prefix_set:1;
+    unsigned                      status:1;
+} ngx_http_llm_loc_conf_t;
+
+
+/* one provider asked once */
+
+typedef struct {
+    ngx_http_llm_provider_t      *provider;
+    ngx_uint_t                    use;            /* in the route */
+    llm_token_t                   token;
+} ngx_http_llm_choice_t;
+
+
+/* how a provider of the route fared, for errors and the log */
+
+typedef struct {
+    unsigned                      serves:1;
+    unsigned                      tried:1;
+    unsigned                      refused:1;
+    unsigned                      unresolved:1;
+    ngx_str_t                     upstream_model;
+    llm_admission_t               admission;
+    uint32_t                      wait;           /* ms */
+    ngx_http_llm_fault_e          fault;
+    ngx_uint_t                    status;
+    llm_class_t                   class;
+} ngx_http_llm_fare_t;
+
+
+struct ngx_http_llm_ctx_s {
+    ngx_http_request_t           *request;
+    ngx_http_llm_loc_conf_t      *llcf;
+    ngx_http_llm_route_t         *route;
+    ngx_http_llm_fare_t          *fares;          /* by the route's uses */
+
+    /* what the caller asks for */
+
+    ngx_str_t                     model;
+    off_t                         model_start;    /* its JSON string, in */
+    off_t                         model_end;      /* the body */
+
+    /* the attempts */
+
+    ngx_http_llm_choice_t         next;           /* admitted, not yet used */
+    ngx_http_llm_choice_t         now;
+    ngx_uint_t                    first;          /* choice, in the route */
+    ngx_uint_t                    attempts;
+    ngx_uint_t                    http_version;
+    ngx_http_llm_fault_e          fault;          /* a timer's word */
+    ngx_msec_t                    last_read;
+    ngx_event_t                   timer;
+    ngx_sockaddr_t                sockaddr;
+    socklen_t                     socklen;
+
+    ngx_int_t                   (*create_request)(ngx_http_request_t *r);
+    ngx_int_t                   (*reinit_request)(ngx_http_request_t *r);
+    ngx_int_t                   (*process_header)(ngx_http_request_t *r);
+    void                        (*finalize_request)(ngx_http_request_t *r,
+                                     ngx_int_t rc);
+    ngx_http_handler_pt           content_handler;
+
+    /* the answer */
+
+    ngx_http_llm_outcome_e        outcome;
+    const char                   *code;           /* of an error */
+    ngx_str_t                     message;
+    ngx_buf_t                    *error;          /* instead of nginx's body */
+
+    unsigned                      body_ready:1;
+    unsigned                      waiting:1;
+    unsigned                      json:1;         /* the body was scanned */
+    unsigned                      stream:1;
+    unsigned                      completion:1;
+    unsigned                      hooked:1;
+    unsigned                      stale:1;        /* same provider again */
+    unsigned                      committed:1;
+    unsigned                      error_sent:1;
+    unsigned                      filter_only:1;  /* no gate was passed */
+    unsigned                      fallback:1;     /* not the first choice */
+};
+
+
+extern ngx_module_t  ngx_http_proxy_module;
+extern ngx_module_t  ngx_http_llm_module;
+extern ngx_module_t  ngx_http_llm_defaults_module;
+
+
+/* provider: llm_provider {} */
+
+char *ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+extern ngx_command_t  ngx_http_llm_provider_commands[];
+ngx_http_llm_provider_t *ngx_http_llm_find_provider(
+    ngx_http_llm_main_conf_t *mcf, ngx_str_t *name);
+ngx_int_t ngx_http_llm_provider_serves(ngx_http_llm_provider_t *provider,
+    ngx_str_t *model, ngx_str_t *upstream_name);
+
+/* route: upstream { llm_use } */
+
+char *ngx_http_llm_use(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+void *ngx_http_llm_create_route(ngx_conf_t *cf);
+ngx_http_llm_route_t *ngx_http_llm_find_route(ngx_http_llm_main_conf_t *mcf,
+    ngx_str_t *name);
+
+/* governed: request headers that providers set, or that none may see */
+
+ngx_int_t ngx_http_llm_governed_init(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf);
+
+ngx_table_elt_t *ngx_http_llm_find_header(ngx_list_t *headers,
+    ngx_uint_t hash, ngx_str_t *lowcase);
+
+/* zone: circuits and counters in shared memory */
+
+char *ngx_http_llm_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_http_llm_zone_join(ngx_cycle_t *cycle,
+    ngx_http_llm_main_conf_t *mcf);
+void ngx_http_llm_zone_leave(ngx_http_llm_main_conf_t *mcf);
+uint32_t ngx_http_llm_now(ngx_http_llm_main_conf_t *mcf);
+llm_counters_t *ngx_http_llm_counters(ngx_http_llm_record_t *record);
+uint64_t ngx_http_llm_wall_clock(void);
+
+/* gate: before anything is sent */
+
+ngx_int_t ngx_http_llm_gate_handler(ngx_http_request_t *r);
+ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
+
+/* body: the caller's, and as a provider wants it */
+
+ngx_int_t ngx_http_llm_body_scan(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_body_chain(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_chain_t **out, off_t *length);
+
+/* choice: who is asked, what the circuits learn */
+
+ngx_int_t ngx_http_llm_candidates(ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_choose(ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_peek(ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_report(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_choice_t *choice, llm_class_t class, uint32_t hint,
+    ngx_http_llm_fault_e fault, ngx_uint_t status);
+void ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_fault_e fault);
+const char *ngx_http_llm_fault(ngx_http_llm_fault_e fault);
+
+/* request: as this provider wants it */
+
+ngx_int_t ngx_http_llm_request_create(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+
+/* upstream: nginx's hooks around an attempt */
+
+ngx_int_t ngx_http_llm_content_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_llm_init_peer(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us);
+
+/* error: refusals and nginx's own errors as JSON */
+
+ngx_int_t ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_no_model(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_invalid(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    const char *fmt, ...);
+void ngx_http_llm_all_failed(ngx_http_llm_ctx_t *ctx, ngx_int_t rc);
+ngx_buf_t *ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status);
+
+/* filter */
+
+ngx_int_t ngx_http_llm_filter_init(ngx_conf_t *cf);
+ngx_int_t ngx_http_llm_push_header(ngx_http_request_t *r, const char *name,
+    ngx_str_t *value);
+
+/* status */
+
+ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
+
+/* variables */
+
+ngx_int_t ngx_http_llm_add_variables(ngx_conf_t *cf);
+const char *ngx_http_llm_outcome(ngx_http_llm_outcome_e outcome);
+
+
+#endif /* _NGX_HTTP_LLM_H_INCLUDED_ */

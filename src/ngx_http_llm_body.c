@@ -1,0 +1,319 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * The caller's body: what the gate needs to know of it, and the same body
+ * with the name that a provider has for the model.  It may be in memory, in
+ * several buffers, or in a temporary file.
+ */
+
+
+#define NGX_HTTP_LLM_READ_SIZE  65536
+
+
+static ngx_int_t ngx_http_llm_scan_file(ngx_http_request_t *r,
+    llm_json_t *json, ngx_buf_t *b);
+static ngx_int_t ngx_http_llm_scan_result(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, llm_json_t *json);
+static ngx_int_t ngx_http_llm_body_slice(ngx_http_request_t *r,
+    ngx_chain_t *in, off_t from, off_t to, ngx_chain_t ***last);
+static ngx_buf_t *ngx_http_llm_body_model(ngx_http_request_t *r,
+    ngx_str_t *name);
+
+
+static ngx_str_t  ngx_http_llm_encoding = ngx_string("content-encoding");
+
+
+/* a scanner is large, and is needed for the time of one call only */
+
+static llm_json_t  ngx_http_llm_json;
+
+
+ngx_int_t
+ngx_http_llm_body_scan(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t         rc;
+    ngx_buf_t        *b;
+    llm_json_t       *json;
+    ngx_chain_t      *cl;
+    ngx_table_elt_t  *h;
+
+    h = ngx_http_llm_find_header(&r->headers_in.headers,
+                                 ngx_hash_key(ngx_http_llm_encoding.data,
+                                              ngx_http_llm_encoding.len),
+                                 &ngx_http_llm_encoding);
+
+    if (h && !(h->value.len == 8
+               && ngx_strncasecmp(h->value.data, (u_char *) "identity", 8)
+                  == 0))
+    {
+        return ngx_http_llm_invalid(r, ctx, "The request body has "
+                                    "Content-Encoding \"%V\"; it is expected "
+                                    "uncompressed.", &h->value);
+    }
+
+    json = &ngx_http_llm_json;
+
+    llm_json_init(json);
+
+    cl = r->request_body ? r->request_body->bufs : NULL;
+
+    for ( /* void */ ; cl; cl = cl->next) {
+
+        b = cl->buf;
+
+        if (ngx_buf_in_memory(b)) {
+            (void) llm_json_scan(json, b->pos, b->last - b->pos);
+            continue;
+        }
+
+        if (b->in_file) {
+
+            rc = ngx_http_llm_scan_file(r, json, b);
+
+            if (rc != NGX_OK) {
+                return rc;
+            }
+        }
+    }
+
+    return ngx_http_llm_scan_result(r, ctx, json);
+}
+
+
+static ngx_int_t
+ngx_http_llm_scan_file(ngx_http_request_t *r, llm_json_t *json, ngx_buf_t *b)
+{
+    off_t     pos;
+    size_t    size;
+    u_char   *buf;
+    ssize_t   n;
+
+    buf = ngx_alloc(NGX_HTTP_LLM_READ_SIZE, r->connection->log);
+    if (buf == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    for (pos = b->file_pos; pos < b->file_last; pos += n) {
+
+        size = (size_t) ngx_min(b->file_last - pos, NGX_HTTP_LLM_READ_SIZE);
+
+        n = ngx_read_file(b->file, buf, size, pos);
+
+        if (n <= 0) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "llm: temporary file of the request body ended "
+                          "at %O of %O bytes", pos, b->file_last);
+            ngx_free(buf);
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        if (llm_json_scan(json, buf, n) == LLM_JSON_ERROR) {
+            break;
+        }
+    }
+
+    ngx_free(buf);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_scan_result(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    llm_json_t *json)
+{
+    if (llm_json_end(json) != LLM_JSON_OK) {
+        return ngx_http_llm_invalid(r, ctx, "The request body is not valid "
+                                    "JSON: %s at byte %uL.",
+                                    json->error, json->offset);
+    }
+
+    if (json->model == LLM_JSON_STRING_VALUE && !json->model_too_long
+        && json->model_len)
+    {
+        ctx->model.len = json->model_len;
+        ctx->model.data = ngx_pnalloc(r->pool, json->model_len);
+        if (ctx->model.data == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ngx_memcpy(ctx->model.data, json->model_value, json->model_len);
+
+        ctx->model_start = (off_t) json->model_start;
+        ctx->model_end = (off_t) json->model_end;
+        ctx->stream = (json->stream == LLM_JSON_TRUE);
+
+        return NGX_OK;
+    }
+
+    if (!ctx->completion) {
+        return NGX_OK;
+    }
+
+    if (json->root != LLM_JSON_OBJECT) {
+        return ngx_http_llm_invalid(r, ctx, "The request body is not a JSON "
+                                    "object.");
+    }
+
+    if (json->model == LLM_JSON_ABSENT) {
+        return ngx_http_llm_invalid(r, ctx, "The request body has no "
+                                    "\"model\".");
+    }
+
+    if (json->model == LLM_JSON_STRING_VALUE) {
+        return ngx_http_llm_invalid(r, ctx, "\"model\" is expected to be a "
+                                    "string of 1 to %d bytes.",
+                                    LLM_JSON_STRING);
+    }
+
+    return ngx_http_llm_invalid(r, ctx, "\"model\" is expected to be a "
+                                "string.");
+}
+
+
+/*
+ * The body as the provider of this attempt is to have it, and its length.
+ * Each memory buffer begins at its start: nginx rewinds to there.
+ */
+
+ngx_int_t
+ngx_http_llm_body_chain(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_chain_t **out, off_t *length)
+{
+    off_t         total;
+    ngx_str_t    *name;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl, *in, **last;
+
+    in = r->request_body ? r->request_body->bufs : NULL;
+
+    *out = in;
+    *length = r->headers_in.content_length_n;
+
+    name = &ctx->fares[ctx->now.use].upstream_model;
+
+    if (in == NULL || name->len == 0
+        || (name->len == ctx->model.len
+            && ngx_memcmp(name->data, ctx->model.data, name->len) == 0))
+    {
+        return NGX_OK;
+    }
+
+    b = ngx_http_llm_body_model(r, name);
+    cl = ngx_alloc_chain_link(r->pool);
+
+    if (b == NULL || cl == NULL) {
+        return NGX_ERROR;
+    }
+
+    cl->buf = b;
+
+    total = 0;
+
+    for ( /* void */ ; in; in = in->next) {
+        total += ngx_buf_size(in->buf);
+    }
+
+    in = r->request_body->bufs;
+    last = out;
+
+    if (ngx_http_llm_body_slice(r, in, 0, ctx->model_start, &last) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    *last = cl;
+    last = &cl->next;
+
+    if (ngx_http_llm_body_slice(r, in, ctx->model_end, total, &last)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    *last = NULL;
+    *length = total - (ctx->model_end - ctx->model_start)
+              + (b->last - b->pos);
+
+    return NGX_OK;
+}
+
+
+/* Adds the bytes from..to of a chain to another one, without a copy. */
+
+static ngx_int_t
+ngx_http_llm_body_slice(ngx_http_request_t *r, ngx_chain_t *in, off_t from,
+    off_t to, ngx_chain_t ***last)
+{
+    off_t         begin, end, size;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    for ( /* void */ ; in && to > 0; in = in->next) {
+
+        size = ngx_buf_size(in->buf);
+
+        begin = ngx_max(from, 0);
+        end = ngx_min(to, size);
+
+        from -= size;
+        to -= size;
+
+        if (begin >= end) {
+            continue;
+        }
+
+        b = ngx_alloc_buf(r->pool);
+        cl = ngx_alloc_chain_link(r->pool);
+
+        if (b == NULL || cl == NULL) {
+            return NGX_ERROR;
+        }
+
+        ngx_memcpy(b, in->buf, sizeof(ngx_buf_t));
+
+        if (ngx_buf_in_memory(b)) {
+            b->last = b->pos + end;
+            b->pos += begin;
+            b->start = b->pos;
+
+        } else {
+            b->file_last = b->file_pos + end;
+            b->file_pos += begin;
+        }
+
+        cl->buf = b;
+
+        **last = cl;
+        *last = &cl->next;
+    }
+
+    return NGX_OK;
+}
+
+
+/* The name as a JSON string. */
+
+static ngx_buf_t *
+ngx_http_llm_body_model(ngx_http_request_t *r, ngx_str_t *name)
+{
+    ngx_buf_t  *b;
+
+    b = ngx_create_temp_buf(r->pool, name->len + 2
+                            + ngx_escape_json(NULL, name->data, name->len));
+    if (b == NULL) {
+        return NULL;
+    }
+
+    *b->last++ = '"';
+    b->last = (u_char *) ngx_escape_json(b->last, name->data, name->len);
+    *b->last++ = '"';
+
+    return b;
+}

@@ -1,0 +1,561 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * What llm_pass says to the stock proxy module on the user's behalf.
+ *
+ * This module stands before ngx_http_upstream_module in the list of modules:
+ * its hooks run when the whole configuration is read, but before the proxy
+ * module has merged what is inherited.  So it sees which of the stock
+ * directives the user has written, here or above, and says the others through
+ * the stock modules' own command tables: the user's word always wins.
+ */
+
+
+#define NGX_HTTP_LLM_CA_FILE  "/etc/ssl/certs/ca-certificates.crt"
+
+
+typedef struct ngx_http_llm_level_s  ngx_http_llm_level_t;
+
+struct ngx_http_llm_level_s {
+    void                         *proxy;          /* conf of the level */
+    ngx_http_llm_level_t         *parent;
+    ngx_array_t                  *user_headers;   /* ngx_keyval_t */
+    ngx_uint_t                    gate;
+};
+
+
+typedef struct {
+    const char                   *name;
+    const char                   *value;
+    ngx_uint_t                    tls;            /* if an endpoint is https */
+} ngx_http_llm_default_t;
+
+
+typedef struct {
+    void                         *pristine;       /* a proxy conf as created */
+} ngx_http_llm_defaults_conf_t;
+
+
+static void *ngx_http_llm_create_level(ngx_conf_t *cf);
+static char *ngx_http_llm_defaults_init(ngx_conf_t *cf, void *conf);
+static void *ngx_http_llm_create_defaults(ngx_conf_t *cf);
+static char *ngx_http_llm_merge_level(ngx_conf_t *cf, void *parent,
+    void *child);
+static char *ngx_http_llm_default_apply(ngx_conf_t *cf,
+    ngx_http_llm_level_t *level, ngx_http_llm_default_t *def);
+static char *ngx_http_llm_default_headers(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_http_llm_level_t *level);
+static ngx_command_t *ngx_http_llm_proxy_command(ngx_conf_t *cf,
+    const char *name);
+static char *ngx_http_llm_resolve_names(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf);
+static char *ngx_http_llm_resolve_pass(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_http_llm_pass_t *pass);
+static ngx_uint_t ngx_http_llm_has_base(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route);
+
+
+/*
+ * proxy_buffer_size stays nginx's: its other buffers are sized after it.
+ * The timeouts of the proxy module are out of the way of each provider's own.
+ */
+
+static ngx_http_llm_default_t  ngx_http_llm_defaults[] = {
+    { "proxy_http_version", "1.1", 0 },
+    { "proxy_buffering", "off", 0 },
+    { "proxy_connect_timeout", "1d", 0 },
+    { "proxy_read_timeout", "1d", 0 },
+    { "proxy_next_upstream",
+      "error timeout invalid_header http_429 non_idempotent", 0 },
+    { "proxy_ignore_headers",
+      "X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate "
+      "X-Accel-Buffering X-Accel-Charset", 0 },
+    { "proxy_ssl_server_name", "on", 1 },
+    { "proxy_ssl_verify", "on", 1 },
+    { "proxy_ssl_verify_depth", "4", 1 },
+    { "proxy_ssl_trusted_certificate", NGX_HTTP_LLM_CA_FILE, 1 },
+    { NULL, NULL, 0 }
+};
+
+
+static ngx_http_module_t  ngx_http_llm_defaults_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    NULL,                                  /* postconfiguration */
+
+    ngx_http_llm_create_defaults,          /* create main configuration */
+    ngx_http_llm_defaults_init,            /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_llm_create_level,             /* create location configuration */
+    ngx_http_llm_merge_level               /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_llm_defaults_module = {
+    NGX_MODULE_V1,
+    &ngx_http_llm_defaults_module_ctx,     /* module context */
+    NULL,                                  /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    NULL,                                  /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+/* nginx calls the init hook only of modules that have a conf */
+
+static void *
+ngx_http_llm_create_defaults(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_defaults_conf_t));
+}
+
+
+static void *
+ngx_http_llm_create_level(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_level_t));
+}
+
+
+/* Runs at http level, first of all hooks behind the parsing. */
+
+static char *
+ngx_http_llm_defaults_init(ngx_conf_t *cf, void *conf)
+{
+    ngx_http_llm_defaults_conf_t *dmcf = conf;
+
+    ngx_http_module_t         *proxy;
+    ngx_http_llm_level_t      *level;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+
+    if (mcf->shm_zone == NULL) {
+
+        if (mcf->providers.nelts == 0 && mcf->passes.nelts == 0) {
+            return NGX_CONF_OK;
+        }
+
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "no \"llm_zone\" at http level: expected, for example, "
+                      "\"llm_zone llm:1m;\"");
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_llm_governed_init(cf, mcf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    proxy = ngx_http_proxy_module.ctx;
+
+    dmcf->pristine = proxy->create_loc_conf(cf);
+    if (dmcf->pristine == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    level = ngx_http_conf_get_module_loc_conf(cf, ngx_http_llm_defaults_module);
+    level->proxy = ngx_http_conf_get_module_loc_conf(cf,
+                                                     ngx_http_proxy_module);
+
+    return ngx_http_llm_resolve_names(cf, mcf);
+}
+
+
+static char *
+ngx_http_llm_merge_level(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_llm_level_t *prev = parent;
+    ngx_http_llm_level_t *level = child;
+
+    char                      *rv;
+    ngx_http_llm_default_t    *def;
+    ngx_http_llm_loc_conf_t   *llcf;
+    ngx_http_core_loc_conf_t  *clcf;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    llcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_llm_module);
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    level->proxy = ngx_http_conf_get_module_loc_conf(cf,
+                                                     ngx_http_proxy_module);
+    level->parent = prev;
+    level->gate = llcf->gate || (clcf->noname && prev->gate);
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+
+    if (mcf->passes.nelts == 0) {
+        return NGX_CONF_OK;
+    }
+
+    for (def = ngx_http_llm_defaults; def->name; def++) {
+
+        if (!level->gate || (def->tls && !mcf->tls)) {
+            continue;
+        }
+
+        rv = ngx_http_llm_default_apply(cf, level, def);
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    return ngx_http_llm_default_headers(cf, mcf, level);
+}
+
+
+/*
+ * Says a stock directive at this level, unless it was said here or above:
+ * a field was said if it is not as the proxy module had created it.
+ */
+
+static char *
+ngx_http_llm_default_apply(ngx_conf_t *cf, ngx_http_llm_level_t *level,
+    ngx_http_llm_default_t *def)
+{
+    char                         *rv;
+    u_char                       *p, *q, *last;
+    ngx_str_t                    *value;
+    ngx_array_t                  *saved, args;
+    ngx_command_t                *cmd;
+    ngx_http_llm_level_t         *l;
+    ngx_http_llm_defaults_conf_t *dmcf;
+
+    cmd = ngx_http_llm_proxy_command(cf, def->name);
+    if (cmd == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    dmcf = ngx_http_conf_get_module_main_conf(cf,
+                                              ngx_http_llm_defaults_module);
+
+    for (l = level; l; l = l->parent) {
+
+        /* a number, flag, time, mask, or a string's length: one word */
+
+        if (ngx_memcmp((u_char *) l->proxy + cmd->offset,
+                       (u_char *) dmcf->pristine + cmd->offset,
+                       sizeof(ngx_uint_t))
+            != 0)
+        {
+            return NGX_CONF_OK;
+        }
+    }
+
+    if (ngx_array_init(&args, cf->temp_pool, 8, sizeof(ngx_str_t)) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = ngx_array_push(&args);
+
+    value->data = (u_char *) def->name;
+    value->len = ngx_strlen(def->name);
+
+    last = (u_char *) def->value + ngx_strlen(def->value);
+
+    for (p = (u_char *) def->value; p < last; p = q + 1) {
+
+        q = ngx_strlchr(p, last, ' ');
+        if (q == NULL) {
+            q = last;
+        }
+
+        value = ngx_array_push(&args);
+        if (value == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        value->len = q - p;
+        value->data = ngx_pnalloc(cf->pool, value->len + 1);
+        if (value->data == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        (void) ngx_cpystrn(value->data, p, value->len + 1);
+    }
+
+    saved = cf->args;
+    cf->args = &args;
+
+    rv = cmd->set(cf, cmd, level->proxy);
+
+    cf->args = saved;
+
+    return rv;
+}
+
+
+static ngx_command_t *
+ngx_http_llm_proxy_command(ngx_conf_t *cf, const char *name)
+{
+    ngx_command_t  *cmd;
+
+    for (cmd = ngx_http_proxy_module.commands; cmd->name.len; cmd++) {
+        if (ngx_strcmp(cmd->name.data, name) == 0) {
+            return cmd;
+        }
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "this nginx has no directive \"%s\", "
+                  "which \"llm_pass\" needs", name);
+
+    return NULL;
+}
+
+
+/*
+ * proxy_set_header replaces all that was said above, so the headers are
+ * joined here: the user's first, then ours that the user has not named.
+ */
+
+static char *
+ngx_http_llm_default_headers(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_level_t *level)
+{
+    ngx_uint_t                i, n;
+    ngx_keyval_t             *kv, *added;
+    ngx_array_t             **source, *user, *all;
+    ngx_command_t            *cmd;
+    ngx_http_llm_level_t     *l;
+    ngx_http_llm_governed_t  *governed;
+
+    cmd = ngx_http_llm_proxy_command(cf, "proxy_set_header");
+    if (cmd == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    user = NULL;
+
+    for (l = level; l && user == NULL; l = l->parent) {
+
+        user = (l->gate && l != level)
+               ? l->user_headers
+               : *(ngx_array_t **) ((u_char *) l->proxy + cmd->offset);
+
+        if (user == NGX_CONF_UNSET_PTR) {
+            user = NULL;
+        }
+    }
+
+    level->user_headers = user;
+
+    source = (ngx_array_t **) ((u_char *) level->proxy + cmd->offset);
+
+    if (!level->gate) {
+
+        /* a location of another kind inside of a gate's: as if there was none */
+
+        if (*source == NGX_CONF_UNSET_PTR && level->parent->gate) {
+
+            *source = user ? user : ngx_array_create(cf->pool, 1,
+                                                     sizeof(ngx_keyval_t));
+            if (*source == NULL) {
+                return NGX_CONF_ERROR;
+            }
+        }
+
+        return NGX_CONF_OK;
+    }
+
+    n = user ? user->nelts : 0;
+
+    all = ngx_array_create(cf->pool, n + mcf->governed.nelts,
+                           sizeof(ngx_keyval_t));
+    if (all == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (n) {
+        kv = ngx_array_push_n(all, n);
+        ngx_memcpy(kv, user->elts, n * sizeof(ngx_keyval_t));
+    }
+
+    governed = mcf->governed.elts;
+
+    for (i = 0; i < mcf->governed.nelts; i++) {
+
+        kv = all->elts;
+
+        for (n = 0; n < all->nelts; n++) {
+            if (kv[n].key.len == governed[i].name.len
+                && ngx_strncasecmp(kv[n].key.data, governed[i].name.data,
+                                   kv[n].key.len)
+                   == 0)
+            {
+                break;
+            }
+        }
+
+        if (n < all->nelts) {
+            continue;
+        }
+
+        added = ngx_array_push(all);
+        if (added == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        added->key = governed[i].name;
+        added->value = governed[i].variable;
+    }
+
+    *source = all;
+
+    return NGX_CONF_OK;
+}
+
+
+/* Names of providers and routes, wherever they were written. */
+
+static char *
+ngx_http_llm_resolve_names(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
+{
+    char                   *rv;
+    ngx_uint_t              i, n;
+    ngx_http_llm_use_t     *use;
+    ngx_http_llm_pass_t    *pass;
+    ngx_http_llm_route_t  **routep;
+
+    routep = mcf->routes.elts;
+
+    for (i = 0; i < mcf->routes.nelts; i++) {
+
+        use = routep[i]->uses.elts;
+
+        for (n = 0; n < routep[i]->uses.nelts; n++) {
+
+            use[n].provider = ngx_http_llm_find_provider(mcf, &use[n].name);
+
+            if (use[n].provider == NULL) {
+                ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                              "unknown provider \"%V\" in \"llm_use\" in "
+                              "%V:%ui: expected the name of an "
+                              "\"llm_provider\"",
+                              &use[n].name, &use[n].file, use[n].line);
+                return NGX_CONF_ERROR;
+            }
+        }
+    }
+
+    pass = mcf->passes.elts;
+
+    for (i = 0; i < mcf->passes.nelts; i++) {
+
+        rv = ngx_http_llm_resolve_pass(cf, mcf, &pass[i]);
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_resolve_pass(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_pass_t *pass)
+{
+    ngx_uint_t                 by_prefix;
+    ngx_http_llm_loc_conf_t   *llcf;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    llcf = pass->conf;
+    clcf = pass->clcf;
+
+    if (llcf->route_value == NULL) {
+
+        llcf->route = ngx_http_llm_find_route(mcf, &pass->route);
+
+        if (llcf->route == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "unknown route \"%V\" in \"%V\" in %V:%ui: "
+                          "expected the name of an \"upstream\" with "
+                          "\"llm_use\"", &pass->route, &pass->directive,
+                          &pass->file, pass->line);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    llcf->sessions = ngx_pcalloc(cf->pool, mcf->providers.nelts
+                                           * sizeof(ngx_ssl_session_t *));
+    if (llcf->sessions == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (llcf->prefix_set) {
+        return NGX_CONF_OK;
+    }
+
+    by_prefix = !clcf->named;
+#if (NGX_PCRE)
+    by_prefix = by_prefix && clcf->regex == NULL;
+#endif
+
+    if (by_prefix) {
+        llcf->prefix = clcf->name;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_llm_has_base(mcf, llcf->route)) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%V\" in %V:%ui is in a location that is given by a "
+                      "regular expression or by name: expected "
+                      "\"prefix=/URI\", the part of the request's URI that "
+                      "the path of an \"endpoint\" replaces",
+                      &pass->directive, &pass->file, pass->line);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* Whether an endpoint of the route, or of any where NULL, has a path. */
+
+static ngx_uint_t
+ngx_http_llm_has_base(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_use_t        *use;
+    ngx_http_llm_provider_t  **providerp;
+
+    if (route) {
+        use = route->uses.elts;
+
+        for (i = 0; i < route->uses.nelts; i++) {
+            if (use[i].provider->base.len) {
+                return 1;
+            }
+        }
+
+        return 0;
+    }
+
+    providerp = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+        if (providerp[i]->base.len) {
+            return 1;
+        }
+    }
+
+    return 0;
+}

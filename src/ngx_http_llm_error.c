@@ -1,0 +1,463 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * Refusals, and nginx's own errors in a gate's location, as JSON in the
+ * caller's dialect.  An error is returned to nginx as a status, so that an
+ * error_page of the user's may take over; where none does, the filter puts
+ * the text made here in the place of nginx's page.
+ */
+
+
+#define NGX_HTTP_LLM_RETRY_LONG  60000   /* ms; above, clients better give up */
+
+
+typedef struct {
+    ngx_uint_t                    status;
+    const char                   *openai;         /* type */
+    const char                   *code;
+    const char                   *anthropic;      /* type */
+    const char                   *message;
+} ngx_http_llm_error_t;
+
+
+static u_char *ngx_http_llm_describe(ngx_http_llm_ctx_t *ctx, u_char *p,
+    u_char *last);
+static u_char *ngx_http_llm_describe_fare(ngx_http_llm_use_t *use,
+    ngx_http_llm_fare_t *fare, u_char *p, u_char *last);
+static ngx_int_t ngx_http_llm_retry_headers(ngx_http_request_t *r,
+    uint32_t wait);
+static uint32_t ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx,
+    const char *code, ngx_int_t status);
+static ngx_http_llm_error_t *ngx_http_llm_find_error(ngx_uint_t status);
+static ngx_uint_t ngx_http_llm_is_anthropic(ngx_http_request_t *r);
+
+
+/* by llm_admission_t */
+
+static const char  *ngx_http_llm_refusals[] = {
+    "admitted", "circuit open", "circuit half-open, probes under way",
+    "throttled", "taken out of service"
+};
+
+
+static ngx_http_llm_error_t  ngx_http_llm_errors[] = {
+
+    { 400, "invalid_request_error", "invalid_request_error",
+      "invalid_request_error", "The request is malformed." },
+    { 401, "authentication_error", "unauthorized",
+      "authentication_error", "The gateway needs credentials." },
+    { 403, "permission_error", "forbidden",
+      "permission_error", "The gateway denies access." },
+    { 404, "invalid_request_error", "not_found",
+      "not_found_error", "There is nothing here." },
+    { 405, "invalid_request_error", "method_not_allowed",
+      "invalid_request_error", "This method is not allowed here." },
+    { 408, "invalid_request_error", "request_timeout",
+      "invalid_request_error", "The request did not arrive in time." },
+    { 413, "invalid_request_error", "request_too_large",
+      "request_too_large", "The request body is larger than this gateway "
+      "accepts." },
+    { 414, "invalid_request_error", "uri_too_long",
+      "invalid_request_error", "The request URI is too long." },
+    { 429, "rate_limit_error", "rate_limit_exceeded",
+      "rate_limit_error", "Too many requests." },
+    { 500, "server_error", "internal_error",
+      "api_error", "The gateway could not handle the request." },
+    { 502, "server_error", "bad_gateway",
+      "api_error", "No provider gave a valid answer." },
+    { 503, "server_error", "service_unavailable",
+      "overloaded_error", "The gateway is not available." },
+    { 504, "server_error", "gateway_timeout",
+      "timeout_error", "No provider answered in time." },
+    { 0, NULL, NULL, NULL, NULL }
+};
+
+
+/* Every provider refuses for now: NGX_HTTP_* with the moment to come back. */
+
+ngx_int_t
+ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    u_char      *p, *last;
+    ngx_int_t    status;
+    ngx_uint_t   i;
+    const char  *code;
+
+    status = NGX_HTTP_TOO_MANY_REQUESTS;
+    code = "rate_limit_exceeded";
+
+    for (i = 0; i < ctx->route->uses.nelts; i++) {
+        if (ctx->fares[i].serves
+            && ctx->fares[i].admission != LLM_REFUSED_THROTTLED)
+        {
+            status = NGX_HTTP_SERVICE_UNAVAILABLE;
+            code = "all_circuits_open";
+        }
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_MAX_ERROR_STR);
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    last = p + NGX_MAX_ERROR_STR;
+
+    ctx->message.data = p;
+
+    p = ngx_slprintf(p, last, "Every provider refuses for now: ");
+    p = ngx_http_llm_describe(ctx, p, last);
+
+    ctx->message.len = p - ctx->message.data;
+
+    if (ngx_http_llm_retry_headers(r, ngx_http_llm_soonest(ctx)) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_llm_reject(ctx, code, status);
+}
+
+
+ngx_int_t
+ngx_http_llm_no_model(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(r->pool, sizeof("No provider serves the model \"\".") - 1
+                             + ctx->model.len);
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->message.data = p;
+    ctx->message.len = ngx_sprintf(p, "No provider serves the model \"%V\".",
+                                   &ctx->model)
+                       - p;
+
+    return ngx_http_llm_reject(ctx, "model_not_found", NGX_HTTP_NOT_FOUND);
+}
+
+
+/* The caller's mistake: nobody is asked, no circuit moves. */
+
+ngx_int_t
+ngx_http_llm_invalid(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    const char *fmt, ...)
+{
+    u_char   *p;
+    va_list   args;
+
+    p = ngx_pnalloc(r->pool, NGX_MAX_ERROR_STR);
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx->message.data = p;
+
+    va_start(args, fmt);
+    p = ngx_vslprintf(p, p + NGX_MAX_ERROR_STR, fmt, args);
+    va_end(args);
+
+    ctx->message.len = p - ctx->message.data;
+
+    return ngx_http_llm_reject(ctx, "invalid_request_error",
+                               NGX_HTTP_BAD_REQUEST);
+}
+
+
+static ngx_int_t
+ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx, const char *code,
+    ngx_int_t status)
+{
+    ctx->code = code;
+    ctx->outcome = NGX_HTTP_LLM_OUTCOME_REJECTED;
+
+    llm_count(ngx_http_llm_counters(ctx->route->record),
+              LLM_REQUESTS_REJECTED);
+
+    return status;
+}
+
+
+/* All attempts failed; rc: what nginx makes of the last one. */
+
+void
+ngx_http_llm_all_failed(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
+{
+    u_char              *p, *last;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (rc == NGX_HTTP_TOO_MANY_REQUESTS) {
+        ctx->code = "rate_limit_exceeded";
+        (void) ngx_http_llm_retry_headers(r, ngx_http_llm_soonest(ctx));
+
+    } else {
+        ctx->code = "all_providers_failed";
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_MAX_ERROR_STR);
+    if (p == NULL) {
+        return;
+    }
+
+    last = p + NGX_MAX_ERROR_STR;
+
+    ctx->message.data = p;
+
+    p = ngx_slprintf(p, last, "Every provider failed: ");
+    p = ngx_http_llm_describe(ctx, p, last);
+
+    ctx->message.len = p - ctx->message.data;
+}
+
+
+/* "openai (status 503), deepseek (circuit open, 12 s left)." */
+
+static u_char *
+ngx_http_llm_describe(ngx_http_llm_ctx_t *ctx, u_char *p, u_char *last)
+{
+    ngx_uint_t            i, n;
+    ngx_http_llm_use_t   *use;
+    ngx_http_llm_fare_t  *fare;
+
+    n = 0;
+    use = ctx->route->uses.elts;
+
+    for (i = 0; i < ctx->route->uses.nelts; i++) {
+
+        fare = &ctx->fares[i];
+
+        if (fare->tried || fare->refused) {
+            p = ngx_slprintf(p, last, "%s", n++ ? ", " : "");
+            p = ngx_http_llm_describe_fare(&use[i], fare, p, last);
+        }
+    }
+
+    return ngx_slprintf(p, last, ".");
+}
+
+
+static u_char *
+ngx_http_llm_describe_fare(ngx_http_llm_use_t *use, ngx_http_llm_fare_t *fare,
+    u_char *p, u_char *last)
+{
+    p = ngx_slprintf(p, last, "%V (", &use->provider->name);
+
+    if (fare->tried && fare->status) {
+        p = ngx_slprintf(p, last, "status %ui", fare->status);
+
+    } else if (fare->tried) {
+        p = ngx_slprintf(p, last, "%s", ngx_http_llm_fault(fare->fault));
+
+    } else if (fare->unresolved) {
+        p = ngx_slprintf(p, last, "address not known");
+
+    } else {
+        p = ngx_slprintf(p, last, "%s",
+                         ngx_http_llm_refusals[fare->admission]);
+
+        if (fare->wait && fare->wait != LLM_CIRCUIT_WAIT_UNKNOWN) {
+            p = ngx_slprintf(p, last, ", %uD s left",
+                             (fare->wait + 999) / 1000);
+        }
+    }
+
+    return ngx_slprintf(p, last, ")");
+}
+
+
+/* When the first of the providers admits again, ms from now. */
+
+static uint32_t
+ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
+{
+    uint32_t                   now, wait, soonest;
+    ngx_uint_t                 i;
+    ngx_http_llm_use_t        *use;
+    ngx_http_llm_provider_t   *provider;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+    now = ngx_http_llm_now(mcf);
+    use = ctx->route->uses.elts;
+    soonest = LLM_CIRCUIT_WAIT_UNKNOWN;
+
+    for (i = 0; i < ctx->route->uses.nelts; i++) {
+
+        provider = use[i].provider;
+
+        if (!ctx->fares[i].serves || provider->naddrs == 0) {
+            continue;
+        }
+
+        (void) llm_circuit_peek(&provider->record->circuit,
+                                &provider->circuit, now, &wait);
+
+        soonest = ngx_min(soonest, wait);
+    }
+
+    return soonest;
+}
+
+
+static ngx_int_t
+ngx_http_llm_retry_headers(ngx_http_request_t *r, uint32_t wait)
+{
+    u_char     *p;
+    ngx_str_t   value;
+
+    if (wait != LLM_CIRCUIT_WAIT_UNKNOWN) {
+
+        p = ngx_pnalloc(r->pool, 2 * NGX_INT32_LEN);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        value.data = p;
+        value.len = ngx_sprintf(p, "%uD", ngx_max((wait + 999) / 1000, 1)) - p;
+
+        if (ngx_http_llm_push_header(r, "Retry-After", &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        p += NGX_INT32_LEN;
+
+        value.data = p;
+        value.len = ngx_sprintf(p, "%uD", wait) - p;
+
+        if (ngx_http_llm_push_header(r, "retry-after-ms", &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    if (wait > NGX_HTTP_LLM_RETRY_LONG) {
+        ngx_str_set(&value, "false");
+
+        return ngx_http_llm_push_header(r, "x-should-retry", &value);
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * The body of an error that is about to be sent in nginx's own words; what
+ * the gate or the attempts have to say of it, or else what its status means.
+ */
+
+ngx_buf_t *
+ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status)
+{
+    size_t                 len;
+    ngx_buf_t             *b;
+    ngx_str_t              message;
+    const char            *code, *param;
+    ngx_http_llm_ctx_t    *ctx;
+    ngx_http_llm_error_t  *error;
+
+    error = ngx_http_llm_find_error(status);
+
+    code = error->code;
+    message.data = (u_char *) error->message;
+    message.len = ngx_strlen(error->message);
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    if (ctx && ctx->code) {
+        code = ctx->code;
+        message = ctx->message;
+    }
+
+    param = ngx_strcmp(code, "model_not_found") == 0 ? "\"model\"" : "null";
+
+    len = message.len
+          + ngx_escape_json(NULL, message.data, message.len)
+          + ngx_strlen(error->openai) + ngx_strlen(error->anthropic)
+          + ngx_strlen(code) + 128;
+
+    b = ngx_create_temp_buf(r->pool, len);
+    if (b == NULL) {
+        return NULL;
+    }
+
+    if (ngx_http_llm_is_anthropic(r)) {
+        b->last = ngx_sprintf(b->last, "{\"type\":\"error\",\"error\":"
+                              "{\"type\":\"%s\",\"message\":\"",
+                              error->anthropic);
+
+        b->last = (u_char *) ngx_escape_json(b->last, message.data,
+                                             message.len);
+
+        b->last = ngx_sprintf(b->last, "\"}}\n");
+
+    } else {
+        b->last = ngx_sprintf(b->last, "{\"error\":{\"message\":\"");
+
+        b->last = (u_char *) ngx_escape_json(b->last, message.data,
+                                             message.len);
+
+        b->last = ngx_sprintf(b->last, "\",\"type\":\"%s\",\"param\":%s,"
+                              "\"code\":\"%s\"}}\n",
+                              error->openai, param, code);
+    }
+
+    b->last_buf = (r == r->main) ? 1 : 0;
+    b->last_in_chain = 1;
+
+    return b;
+}
+
+
+static ngx_http_llm_error_t *
+ngx_http_llm_find_error(ngx_uint_t status)
+{
+    ngx_http_llm_error_t  *error, *other;
+
+    other = NULL;
+
+    for (error = ngx_http_llm_errors; error->status; error++) {
+
+        if (error->status == status) {
+            return error;
+        }
+
+        /* 400 and 500 speak for what is not listed */
+
+        if (error->status <= status && error->status % 100 == 0) {
+            other = error;
+        }
+    }
+
+    return other ? other : ngx_http_llm_errors;
+}
+
+
+/* .../messages, and what is below it */
+
+static ngx_uint_t
+ngx_http_llm_is_anthropic(ngx_http_request_t *r)
+{
+    u_char  *p, *last;
+
+    last = r->uri.data + r->uri.len;
+
+    p = ngx_strlcasestrn(r->uri.data, last, (u_char *) "/messages",
+                         sizeof("/messages") - 2);
+
+    if (p == NULL) {
+        return 0;
+    }
+
+    p += sizeof("/messages") - 1;
+
+    return p == last || *p == '/';
+}

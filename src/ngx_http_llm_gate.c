@@ -1,0 +1,329 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * The gate: before the content phase, behind all of nginx's access checks.
+ * It reads the body once, finds what the caller asks for, and asks the
+ * circuits for admission.  Where none admits, the answer is given here and
+ * nobody is connected to.
+ */
+
+
+static ngx_http_llm_ctx_t *ngx_http_llm_create_ctx(ngx_http_request_t *r,
+    ngx_http_llm_loc_conf_t *llcf);
+static void ngx_http_llm_cleanup(void *data);
+static ngx_http_llm_route_t *ngx_http_llm_eval_route(ngx_http_request_t *r,
+    ngx_http_llm_loc_conf_t *llcf);
+static ngx_int_t ngx_http_llm_read_body(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_body_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_decide(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+static ngx_uint_t ngx_http_llm_wants_json(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+static ngx_uint_t ngx_http_llm_content_type_is(ngx_http_request_t *r,
+    const char *type, size_t len);
+
+
+ngx_int_t
+ngx_http_llm_gate_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                 rc;
+    ngx_http_llm_ctx_t       *ctx;
+    ngx_http_llm_loc_conf_t  *llcf;
+
+    llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
+
+    if (!llcf->gate) {
+        return NGX_DECLINED;
+    }
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    if (ctx) {
+
+        if (!ctx->body_ready) {
+            return NGX_DONE;
+        }
+
+        return ctx->content_handler ? NGX_DECLINED
+                                    : ngx_http_llm_decide(r, ctx);
+    }
+
+    ctx = ngx_http_llm_create_ctx(r, llcf);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    llm_count(ngx_http_llm_counters(ctx->route->record), LLM_REQUESTS);
+
+    /* whatever the model is, nobody would take the request */
+
+    if (ngx_http_llm_peek(ctx) != NGX_OK) {
+        return ngx_http_llm_refuse(r, ctx);
+    }
+
+    rc = ngx_http_llm_read_body(r, ctx);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    return ngx_http_llm_decide(r, ctx);
+}
+
+
+static ngx_http_llm_ctx_t *
+ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf)
+{
+    ngx_pool_cleanup_t    *cln;
+    ngx_http_llm_ctx_t    *ctx;
+    ngx_http_llm_route_t  *route;
+
+    route = ngx_http_llm_eval_route(r, llcf);
+    if (route == NULL) {
+        return NULL;
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_llm_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = cln->data;
+
+    ngx_memzero(ctx, sizeof(ngx_http_llm_ctx_t));
+
+    ctx->fares = ngx_pcalloc(r->pool, route->uses.nelts
+                                      * sizeof(ngx_http_llm_fare_t));
+    if (ctx->fares == NULL) {
+        return NULL;
+    }
+
+    ctx->request = r;
+    ctx->llcf = llcf;
+    ctx->route = route;
+    ctx->completion = llm_verdict_completion(r->uri.data, r->uri.len);
+
+    cln->handler = ngx_http_llm_cleanup;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
+
+    return ctx;
+}
+
+
+/* Whatever became of the request: nothing that was admitted stays out. */
+
+static void
+ngx_http_llm_cleanup(void *data)
+{
+    ngx_http_llm_ctx_t *ctx = data;
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    ngx_http_llm_report(ctx, &ctx->next, LLM_CLASS_NEUTRAL, 0,
+                        NGX_HTTP_LLM_FAULT_NONE, 0);
+    ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_NEUTRAL, 0,
+                        NGX_HTTP_LLM_FAULT_NONE, 0);
+}
+
+
+/*
+ * The context of a request.  An internal redirect clears what nginx keeps
+ * for modules, but not the cleanups of the pool.
+ */
+
+ngx_http_llm_ctx_t *
+ngx_http_llm_get_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t  *cln;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    if (ctx || !(r->internal || r->filter_finalize)) {
+        return ctx;
+    }
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+
+        if (cln->handler == ngx_http_llm_cleanup) {
+            ctx = cln->data;
+
+            if (ctx->request == r) {
+                return ctx;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_http_llm_route_t *
+ngx_http_llm_eval_route(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf)
+{
+    ngx_str_t                  name;
+    ngx_http_llm_route_t      *route;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (llcf->route) {
+        return llcf->route;
+    }
+
+    if (ngx_http_complex_value(r, llcf->route_value, &name) != NGX_OK) {
+        return NULL;
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+    route = ngx_http_llm_find_route(mcf, &name);
+
+    if (route == NULL) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "llm: unknown route \"%V\": expected the name of an "
+                      "\"upstream\" with \"llm_use\"", &name);
+    }
+
+    return route;
+}
+
+
+/* NGX_OK: the body is there; NGX_DONE: it will be; else a status */
+
+static ngx_int_t
+ngx_http_llm_read_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    if (r != r->main || r->request_body
+        || (r->headers_in.content_length_n <= 0 && !r->headers_in.chunked
+#if (NGX_HTTP_V2)
+            && r->stream == NULL
+#endif
+           ))
+    {
+        ctx->body_ready = 1;
+        return NGX_OK;
+    }
+
+    rc = ngx_http_read_client_request_body(r, ngx_http_llm_body_handler);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    if (ctx->body_ready) {
+
+        /* it was all there: no need for the reference that reading takes */
+
+        r->main->count--;
+        return NGX_OK;
+    }
+
+    ctx->waiting = 1;
+
+    ngx_http_finalize_request(r, NGX_DONE);
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_llm_body_handler(ngx_http_request_t *r)
+{
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    ctx->body_ready = 1;
+
+    if (ctx->waiting) {
+        r->write_event_handler = ngx_http_core_run_phases;
+        ngx_http_core_run_phases(r);
+    }
+}
+
+
+/* What the caller asks for is known: who takes it? */
+
+static ngx_int_t
+ngx_http_llm_decide(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    if (ngx_http_llm_wants_json(r, ctx)) {
+
+        rc = ngx_http_llm_body_scan(r, ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    if (ngx_http_llm_candidates(ctx) != NGX_OK) {
+        return ngx_http_llm_no_model(r, ctx);
+    }
+
+    if (ngx_http_llm_choose(ctx) != NGX_OK) {
+        return ngx_http_llm_refuse(r, ctx);
+    }
+
+    ctx->content_handler = r->content_handler;
+
+    if (ctx->llcf->pass) {
+        r->content_handler = ngx_http_llm_content_handler;
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/*
+ * Completion calls are JSON, whatever their Content-Type says; of others
+ * only those that say so.
+ */
+
+static ngx_uint_t
+ngx_http_llm_wants_json(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    if (r->method != NGX_HTTP_POST) {
+        return 0;
+    }
+
+    if (ctx->completion) {
+        return 1;
+    }
+
+    return r->request_body && r->request_body->bufs
+           && ngx_http_llm_content_type_is(r, "application/json",
+                                           sizeof("application/json") - 1);
+}
+
+
+static ngx_uint_t
+ngx_http_llm_content_type_is(ngx_http_request_t *r, const char *type,
+    size_t len)
+{
+    ngx_str_t  *value;
+
+    if (r->headers_in.content_type == NULL) {
+        return 0;
+    }
+
+    value = &r->headers_in.content_type->value;
+
+    return value->len >= len
+           && ngx_strncasecmp(value->data, (u_char *) type, len) == 0
+           && (value->len == len
+               || value->data[len] == ';' || value->data[len] == ' ');
+}

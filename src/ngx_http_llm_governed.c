@@ -1,0 +1,364 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * Governed request headers: those that some provider sets, and those of the
+ * caller that no provider may see.  Each becomes a proxy_set_header of the
+ * stock proxy module.  Where no provider has a say its value is empty, which
+ * removes the header; else it is a variable that is asked anew for each
+ * attempt.
+ */
+
+
+static ngx_int_t ngx_http_llm_governed_add(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_str_t *name,
+    ngx_http_llm_callers_e callers);
+static ngx_int_t ngx_http_llm_governed_variables(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf);
+static ngx_int_t ngx_http_llm_governed_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_governed_callers(ngx_http_request_t *r,
+    ngx_http_llm_governed_t *governed, ngx_http_variable_value_t *v);
+
+
+/*
+ * The first two are always written: the endpoint's host, and none, so that
+ * the connection is kept.  Answers must be readable, so none is compressed.
+ * An account that the caller names would not fit the provider's own key.
+ */
+
+static ngx_str_t  ngx_http_llm_host_header = ngx_string("Host");
+
+static ngx_str_t  ngx_http_llm_removed_headers[] = {
+    ngx_string("Connection"),
+    ngx_string("Accept-Encoding"),
+    ngx_null_string
+};
+
+static ngx_str_t  ngx_http_llm_secret_headers[] = {
+    ngx_string("Authorization"),
+    ngx_string("Proxy-Authorization"),
+    ngx_string("Cookie"),
+    ngx_string("X-Api-Key"),
+    ngx_string("Api-Key"),
+    ngx_string("X-Goog-Api-Key"),
+    ngx_string("X-Goog-User-Project"),
+    ngx_string("OpenAI-Organization"),
+    ngx_string("OpenAI-Project"),
+    ngx_null_string
+};
+
+
+/* Makes the list, and each provider's values in its order. */
+
+ngx_int_t
+ngx_http_llm_governed_init(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
+{
+    ngx_str_t                 *name;
+    ngx_uint_t                 i, n;
+    ngx_http_llm_header_t     *header;
+    ngx_http_llm_provider_t  **providerp;
+
+    if (ngx_http_llm_governed_add(cf, mcf, &ngx_http_llm_host_header,
+                                  NGX_HTTP_LLM_CALLERS_NEVER)
+        == NGX_ERROR)
+    {
+        return NGX_ERROR;
+    }
+
+    for (name = ngx_http_llm_removed_headers; name->len; name++) {
+        if (ngx_http_llm_governed_add(cf, mcf, name,
+                                      NGX_HTTP_LLM_CALLERS_NEVER)
+            == NGX_ERROR)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    for (name = ngx_http_llm_secret_headers; name->len; name++) {
+        if (ngx_http_llm_governed_add(cf, mcf, name,
+                                      NGX_HTTP_LLM_CALLERS_KEY)
+            == NGX_ERROR)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    providerp = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+
+        header = providerp[i]->headers.elts;
+
+        for (n = 0; n < providerp[i]->headers.nelts; n++) {
+            if (ngx_http_llm_governed_add(cf, mcf, &header[n].name,
+                                          NGX_HTTP_LLM_CALLERS_ALWAYS)
+                == NGX_ERROR)
+            {
+                return NGX_ERROR;
+            }
+        }
+    }
+
+    return ngx_http_llm_governed_variables(cf, mcf);
+}
+
+
+/* The index of a name, added if need be. */
+
+static ngx_int_t
+ngx_http_llm_governed_add(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
+    ngx_str_t *name, ngx_http_llm_callers_e callers)
+{
+    ngx_uint_t                i;
+    ngx_http_llm_governed_t  *governed;
+
+    governed = mcf->governed.elts;
+
+    for (i = 0; i < mcf->governed.nelts; i++) {
+        if (governed[i].name.len == name->len
+            && ngx_strncasecmp(governed[i].name.data, name->data, name->len)
+               == 0)
+        {
+            return i;
+        }
+    }
+
+    governed = ngx_array_push(&mcf->governed);
+    if (governed == NULL) {
+        return NGX_ERROR;
+    }
+
+    governed->name = *name;
+    governed->callers = callers;
+    ngx_str_set(&governed->variable, "");
+
+    governed->lowcase.len = name->len;
+    governed->lowcase.data = ngx_pnalloc(cf->pool, name->len);
+    if (governed->lowcase.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    governed->hash = ngx_hash_strlow(governed->lowcase.data, name->data,
+                                     name->len);
+
+    return i;
+}
+
+
+static ngx_int_t
+ngx_http_llm_governed_variables(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
+{
+    ngx_int_t                  g;
+    ngx_str_t                  name;
+    ngx_uint_t                 i, n, client_key;
+    ngx_http_variable_t       *var;
+    ngx_http_llm_header_t     *header;
+    ngx_http_llm_governed_t   *governed;
+    ngx_http_llm_provider_t   *provider, **providerp;
+
+    governed = mcf->governed.elts;
+    providerp = mcf->providers.elts;
+    client_key = 0;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+
+        provider = providerp[i];
+        client_key |= provider->client_key;
+
+        provider->governed = ngx_pcalloc(cf->pool,
+                       mcf->governed.nelts * sizeof(ngx_http_complex_value_t *));
+        if (provider->governed == NULL) {
+            return NGX_ERROR;
+        }
+
+        provider->governed[0] = ngx_pcalloc(cf->pool,
+                                            sizeof(ngx_http_complex_value_t));
+        if (provider->governed[0] == NULL) {
+            return NGX_ERROR;
+        }
+
+        provider->governed[0]->value = provider->host;
+
+        header = provider->headers.elts;
+
+        for (n = 0; n < provider->headers.nelts; n++) {
+            g = ngx_http_llm_governed_add(cf, mcf, &header[n].name,
+                                          NGX_HTTP_LLM_CALLERS_ALWAYS);
+
+            provider->governed[g] = header[n].value;
+
+            /* any mark will do, the variable is named below */
+            governed[g].variable.len = 1;
+        }
+    }
+
+    for (i = 0; i < mcf->governed.nelts; i++) {
+
+        if (i != 0 && governed[i].variable.len == 0
+            && !(governed[i].callers == NGX_HTTP_LLM_CALLERS_KEY && client_key))
+        {
+            continue;
+        }
+
+        name.data = ngx_pnalloc(cf->pool, sizeof("$llm_header_") + NGX_INT_T_LEN);
+        if (name.data == NULL) {
+            return NGX_ERROR;
+        }
+
+        name.len = ngx_sprintf(name.data, "$llm_header_%ui", i) - name.data;
+
+        governed[i].variable = name;
+
+        name.len--;
+        name.data++;
+
+        var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE
+                                               |NGX_HTTP_VAR_NOHASH);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = ngx_http_llm_governed_variable;
+        var->data = i;
+    }
+
+    return NGX_OK;
+}
+
+
+/* What the provider of this attempt is sent in the header. */
+
+static ngx_int_t
+ngx_http_llm_governed_variable(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    size_t                     i;
+    ngx_str_t                  value;
+    ngx_http_llm_ctx_t        *ctx;
+    ngx_http_llm_governed_t   *governed;
+    ngx_http_llm_provider_t   *provider;
+    ngx_http_complex_value_t  *cv;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    v->not_found = 1;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+    governed = mcf->governed.elts;
+    governed = &governed[data];
+
+    ctx = ngx_http_llm_get_ctx(r);
+
+    if (ctx == NULL || ctx->now.provider == NULL) {
+        return NGX_OK;
+    }
+
+    provider = ctx->now.provider;
+    cv = provider->governed[data];
+
+    if (cv == NULL) {
+
+        if (governed->callers == NGX_HTTP_LLM_CALLERS_NEVER
+            || (governed->callers == NGX_HTTP_LLM_CALLERS_KEY
+                && !provider->client_key))
+        {
+            return NGX_OK;
+        }
+
+        return ngx_http_llm_governed_callers(r, governed, v);
+    }
+
+    if (cv->lengths == NULL) {
+        value = cv->value;
+
+    } else {
+
+        if (ngx_http_complex_value(r, cv, &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        /* a caller's variable must not write a header of its own */
+
+        for (i = 0; i < value.len; i++) {
+            if (value.data[i] < 0x20 && value.data[i] != '\t') {
+                ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                              "llm: header \"%V\" for provider \"%V\" is not "
+                              "sent: its value holds a control character",
+                              &governed->name, &provider->name);
+                return NGX_OK;
+            }
+        }
+    }
+
+    v->data = value.data;
+    v->len = value.len;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_governed_callers(ngx_http_request_t *r,
+    ngx_http_llm_governed_t *governed, ngx_http_variable_value_t *v)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_http_llm_find_header(&r->headers_in.headers, governed->hash,
+                                 &governed->lowcase);
+    if (h == NULL) {
+        return NGX_OK;
+    }
+
+    v->data = h->value.data;
+    v->len = h->value.len;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+/* The first header of this name; headers are chains of parts. */
+
+ngx_table_elt_t *
+ngx_http_llm_find_header(ngx_list_t *headers, ngx_uint_t hash,
+    ngx_str_t *lowcase)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    part = &headers->part;
+    h = part->elts;
+
+    for (i = 0; /* void */; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return NULL;
+            }
+
+            part = part->next;
+            h = part->elts;
+            i = 0;
+        }
+
+        if (h[i].hash == hash
+            && h[i].key.len == lowcase->len
+            && ngx_strncasecmp(h[i].key.data, lowcase->data, lowcase->len)
+               == 0)
+        {
+            return &h[i];
+        }
+    }
+}

@@ -1,0 +1,549 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/* what an attempt must be allowed to end with for another one to follow */
+
+#define NGX_HTTP_LLM_NEXT_UPSTREAM                                            \
+    (NGX_HTTP_UPSTREAM_FT_ERROR|NGX_HTTP_UPSTREAM_FT_TIMEOUT                  \
+     |NGX_HTTP_UPSTREAM_FT_INVALID_HEADER                                     \
+     |NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT)
+
+
+static char *ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+static char *ngx_http_llm_proxy_pass(ngx_conf_t *cf, ngx_str_t *route);
+static char *ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+static void *ngx_http_llm_create_main_conf(ngx_conf_t *cf);
+static void *ngx_http_llm_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_http_llm_init(ngx_conf_t *cf);
+static ngx_int_t ngx_http_llm_init_process(ngx_cycle_t *cycle);
+static void ngx_http_llm_exit_process(ngx_cycle_t *cycle);
+
+
+extern char *ngx_http_llm_endpoint(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+extern char *ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+extern char *ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+extern char *ngx_http_llm_model(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+extern char *ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+extern char *ngx_http_llm_timeout(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+extern char *ngx_http_llm_classify(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+
+static ngx_command_t  ngx_http_llm_commands[] = {
+
+    { ngx_string("llm_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_provider"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_BLOCK|NGX_CONF_TAKE1,
+      ngx_http_llm_provider,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("endpoint"),
+      NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_endpoint,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("api_key"),
+      NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_TAKE123,
+      ngx_http_llm_api_key,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("header"),
+      NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_TAKE2,
+      ngx_http_llm_header,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("model"),
+      NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_model,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("circuit"),
+      NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_circuit,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("timeout"),
+      NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_timeout,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("classify"),
+      NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_2MORE,
+      ngx_http_llm_classify,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_use"),
+      NGX_HTTP_UPS_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_use,
+      NGX_HTTP_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_strategy"),
+      NGX_HTTP_UPS_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_strategy,
+      NGX_HTTP_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_pass"),
+      NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_pass,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_gate"),
+      NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_pass,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE12,
+      ngx_http_llm_status,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_llm_module_ctx = {
+    ngx_http_llm_add_variables,            /* preconfiguration */
+    ngx_http_llm_init,                     /* postconfiguration */
+
+    ngx_http_llm_create_main_conf,         /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    ngx_http_llm_create_route,             /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_llm_create_loc_conf,          /* create location configuration */
+    ngx_http_llm_merge_loc_conf            /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_llm_module = {
+    NGX_MODULE_V1,
+    &ngx_http_llm_module_ctx,              /* module context */
+    ngx_http_llm_commands,                 /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_http_llm_init_process,             /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_http_llm_exit_process,             /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+/*
+ * llm_pass ROUTE [prefix=URI] and llm_gate ROUTE [prefix=URI].  What the
+ * route's name stands for is looked up when the whole configuration is
+ * read: ngx_http_llm_defaults_module.
+ */
+
+static char *
+ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_loc_conf_t *llcf = conf;
+
+    ngx_str_t                          *value;
+    ngx_http_llm_pass_t                *pass;
+    ngx_http_llm_main_conf_t           *mcf;
+    ngx_http_compile_complex_value_t    ccv;
+
+    if (llcf->gate) {
+        return "is duplicate, or together with the other of "
+               "\"llm_pass\" and \"llm_gate\"";
+    }
+
+    value = cf->args->elts;
+
+    if (value[1].len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "empty route in \"%V\": expected the name of an "
+                           "\"upstream\" with \"llm_use\"", &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (cf->args->nelts == 3) {
+        if (ngx_strncmp(value[2].data, "prefix=/", 8) != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" in \"%V\": "
+                               "expected \"prefix=/URI\"",
+                               &value[2], &value[0]);
+            return NGX_CONF_ERROR;
+        }
+
+        llcf->prefix.len = value[2].len - 7;
+        llcf->prefix.data = value[2].data + 7;
+        llcf->prefix_set = 1;
+    }
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+
+    pass = ngx_array_push(&mcf->passes);
+    if (pass == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(pass, sizeof(ngx_http_llm_pass_t));
+
+    pass->directive = value[0];
+    pass->file = cf->conf_file->file.name;
+    pass->line = cf->conf_file->line;
+    pass->conf = llcf;
+    pass->clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    llcf->gate = 1;
+    llcf->id = mcf->passes.nelts;
+
+    if (ngx_http_script_variables_count(&value[1]) == 0) {
+        pass->route = value[1];
+
+    } else {
+        llcf->route_value = ngx_palloc(cf->pool,
+                                       sizeof(ngx_http_complex_value_t));
+        if (llcf->route_value == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+        ccv.cf = cf;
+        ccv.value = &value[1];
+        ccv.complex_value = llcf->route_value;
+
+        if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (value[0].len != sizeof("llm_pass") - 1) {
+        return NGX_CONF_OK;
+    }
+
+    llcf->pass = 1;
+
+    return ngx_http_llm_proxy_pass(cf, &value[1]);
+}
+
+
+/*
+ * Says "proxy_pass https://ROUTE" in this location.  It is https whatever
+ * the endpoints are: an attempt may go without the TLS that the location
+ * has, but can not have TLS that the location lacks.
+ */
+
+static char *
+ngx_http_llm_proxy_pass(ngx_conf_t *cf, ngx_str_t *route)
+{
+    char           *rv;
+    void           *conf;
+    ngx_str_t      *value, url;
+    ngx_array_t    *saved, args;
+    ngx_command_t  *cmd;
+
+    url.len = sizeof("https://") - 1 + route->len;
+
+    url.data = ngx_pnalloc(cf->pool, url.len + 1);
+    if (url.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_sprintf(url.data, "https://%V%Z", route);
+
+    if (ngx_array_init(&args, cf->temp_pool, 2, sizeof(ngx_str_t)) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    value = ngx_array_push_n(&args, 2);
+
+    ngx_str_set(&value[0], "proxy_pass");
+    value[1] = url;
+
+    for (cmd = ngx_http_proxy_module.commands; cmd->name.len; cmd++) {
+
+        if (cmd->name.len != value[0].len
+            || ngx_strncmp(cmd->name.data, value[0].data, value[0].len) != 0)
+        {
+            continue;
+        }
+
+        conf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_proxy_module);
+
+        saved = cf->args;
+        cf->args = &args;
+
+        rv = cmd->set(cf, cmd, conf);
+
+        cf->args = saved;
+
+        return rv;
+    }
+
+    return "needs ngx_http_proxy_module";
+}
+
+
+/* llm_status [ZONE] [format=json] */
+
+static char *
+ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_loc_conf_t *llcf = conf;
+
+    ngx_str_t                 *value;
+    ngx_uint_t                 i;
+    ngx_http_llm_main_conf_t  *mcf;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (llcf->status) {
+        return "is duplicate";
+    }
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "format=", 7) == 0) {
+
+            if (ngx_strcmp(value[i].data + 7, "json") != 0) {
+                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                                   "invalid parameter \"%V\" in "
+                                   "\"llm_status\": expected \"format=json\"",
+                                   &value[i]);
+                return NGX_CONF_ERROR;
+            }
+
+            continue;
+        }
+
+        if (mcf->shm_zone == NULL
+            || mcf->shm_zone->shm.name.len != value[i].len
+            || ngx_strncmp(mcf->shm_zone->shm.name.data, value[i].data,
+                           value[i].len)
+               != 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "unknown zone \"%V\" in \"llm_status\": "
+                               "expected the name given by an \"llm_zone\" "
+                               "above", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    llcf->status = 1;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    clcf->handler = ngx_http_llm_status_handler;
+
+    return NGX_CONF_OK;
+}
+
+
+static void *
+ngx_http_llm_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_main_conf_t));
+    if (mcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&mcf->providers, cf->pool, 4,
+                       sizeof(ngx_http_llm_provider_t *))
+        != NGX_OK
+        || ngx_array_init(&mcf->routes, cf->pool, 4,
+                          sizeof(ngx_http_llm_route_t *))
+           != NGX_OK
+        || ngx_array_init(&mcf->governed, cf->pool, 16,
+                          sizeof(ngx_http_llm_governed_t))
+           != NGX_OK
+        || ngx_array_init(&mcf->passes, cf->pool, 4,
+                          sizeof(ngx_http_llm_pass_t))
+           != NGX_OK)
+    {
+        return NULL;
+    }
+
+    return mcf;
+}
+
+
+static void *
+ngx_http_llm_create_loc_conf(ngx_conf_t *cf)
+{
+    return ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_loc_conf_t));
+}
+
+
+static char *
+ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_llm_loc_conf_t *prev = parent;
+    ngx_http_llm_loc_conf_t *conf = child;
+
+    ngx_http_core_loc_conf_t  *clcf;
+    ngx_http_llm_main_conf_t  *mcf;
+    ngx_http_upstream_conf_t  *upstream;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    /* "if" and "limit_except" stay inside of their location's gate */
+
+    if (clcf->noname && !conf->gate && !conf->status) {
+        *conf = *prev;
+    }
+
+    if (!conf->gate) {
+        return NGX_CONF_OK;
+    }
+
+    /* the first member of the proxy module's conf, merged by now */
+
+    upstream = ngx_http_conf_get_module_loc_conf(cf, ngx_http_proxy_module);
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+
+    if (mcf->tls && upstream->ssl == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"llm_gate\" in location \"%V\" needs "
+                      "\"proxy_pass https://ROUTE\": "
+                      "some endpoints are https", &clcf->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if ((upstream->next_upstream & NGX_HTTP_LLM_NEXT_UPSTREAM)
+        != NGX_HTTP_LLM_NEXT_UPSTREAM)
+    {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "\"proxy_next_upstream\" for location \"%V\" lacks one "
+                      "of \"error timeout invalid_header non_idempotent\": "
+                      "requests will not fail over to other providers",
+                      &clcf->name);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_init(ngx_conf_t *cf)
+{
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    /*
+     * Not the access phase: its last handler is not asked when "satisfy any"
+     * was satisfied before, and is asked when access is about to be denied.
+     */
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PRECONTENT_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_llm_gate_handler;
+
+    return ngx_http_llm_filter_init(cf);
+}
+
+
+static ngx_int_t
+ngx_http_llm_init_process(ngx_cycle_t *cycle)
+{
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_llm_module);
+
+    if (mcf == NULL || mcf->shm_zone == NULL) {
+        return NGX_OK;
+    }
+
+    return ngx_http_llm_zone_join(cycle, mcf);
+}
+
+
+static void
+ngx_http_llm_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                 i, n;
+    ngx_http_llm_pass_t       *pass;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_llm_module);
+
+    if (mcf == NULL || mcf->shm_zone == NULL) {
+        return;
+    }
+
+    ngx_http_llm_zone_leave(mcf);
+
+    pass = mcf->passes.elts;
+
+    for (i = 0; i < mcf->passes.nelts; i++) {
+
+        if (pass[i].conf->sessions == NULL) {
+            continue;
+        }
+
+        for (n = 0; n < mcf->providers.nelts; n++) {
+            if (pass[i].conf->sessions[n]) {
+                ngx_ssl_free_session(pass[i].conf->sessions[n]);
+            }
+        }
+    }
+}

@@ -1,0 +1,1025 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * llm_provider NAME { ... }: one endpoint with one circuit.  The directives
+ * inside are ordinary nginx directives of a context of their own, so that
+ * nginx checks their names and numbers of arguments.
+ */
+
+
+#define NGX_HTTP_LLM_STATUSES  600
+
+
+typedef struct {
+    ngx_str_t                     name;
+    size_t                        offset;
+    ngx_uint_t                    min;
+    ngx_uint_t                    max;
+    ngx_uint_t                    time;           /* ms */
+} ngx_http_llm_number_t;
+
+
+static char *ngx_http_llm_provider_check(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *provider);
+static char *ngx_http_llm_endpoint_parse(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *provider, ngx_str_t *value, ngx_uint_t port);
+static char *ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_str_t *key, ngx_uint_t *literal);
+static char *ngx_http_llm_key_env(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_str_t *key);
+static char *ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_str_t *key);
+static char *ngx_http_llm_add_header(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *provider, ngx_str_t *name, ngx_str_t *value,
+    ngx_uint_t literal);
+static ngx_uint_t ngx_http_llm_is_token(ngx_str_t *s);
+static char *ngx_http_llm_numbers(ngx_conf_t *cf,
+    ngx_http_llm_number_t *numbers, void *conf);
+static char *ngx_http_llm_number(ngx_conf_t *cf, ngx_str_t *word,
+    ngx_http_llm_number_t *number, void *conf);
+
+
+static ngx_http_llm_number_t  ngx_http_llm_circuit_numbers[] = {
+    { ngx_string("failure_threshold"),
+      offsetof(llm_circuit_conf_t, failure_threshold), 1, 255, 0 },
+    { ngx_string("success_threshold"),
+      offsetof(llm_circuit_conf_t, success_threshold), 1, 255, 0 },
+    { ngx_string("open"),
+      offsetof(llm_circuit_conf_t, open), 1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_string("open_max"),
+      offsetof(llm_circuit_conf_t, open_max), 1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_string("half_open_max_calls"),
+      offsetof(llm_circuit_conf_t, half_open_max_calls),
+      1, LLM_CIRCUIT_PERMITS, 0 },
+    { ngx_string("half_open_timeout"),
+      offsetof(llm_circuit_conf_t, half_open_timeout),
+      1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_null_string, 0, 0, 0, 0 }
+};
+
+
+static ngx_http_llm_number_t  ngx_http_llm_timeout_numbers[] = {
+    { ngx_string("connect"),
+      offsetof(ngx_http_llm_timeouts_t, connect), 1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_string("header"),
+      offsetof(ngx_http_llm_timeouts_t, header), 1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_string("answer"),
+      offsetof(ngx_http_llm_timeouts_t, answer), 1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_string("idle"),
+      offsetof(ngx_http_llm_timeouts_t, idle), 1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_null_string, 0, 0, 0, 0 }
+};
+
+
+/* headers of the connection itself, which nginx writes */
+
+static ngx_str_t  ngx_http_llm_hop_headers[] = {
+    ngx_string("connection"),
+    ngx_string("content-length"),
+    ngx_string("expect"),
+    ngx_string("keep-alive"),
+    ngx_string("te"),
+    ngx_string("transfer-encoding"),
+    ngx_string("upgrade"),
+    ngx_null_string
+};
+
+
+char *
+ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_main_conf_t *mcf = conf;
+
+    char                     *rv;
+    void                    **loc_conf;
+    ngx_str_t                *value;
+    ngx_conf_t                save;
+    ngx_http_conf_ctx_t       ctx;
+    ngx_http_llm_provider_t  *provider, **providerp;
+
+    value = cf->args->elts;
+
+    if (!ngx_http_llm_is_token(&value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid name \"%V\" in \"llm_provider\": expected "
+                           "letters, digits, \"-\", \"_\" and \".\"",
+                           &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_http_llm_find_provider(mcf, &value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "duplicate \"llm_provider\" \"%V\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    provider = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_provider_t));
+    providerp = ngx_array_push(&mcf->providers);
+    loc_conf = ngx_pcalloc(cf->temp_pool, sizeof(void *) * ngx_http_max_module);
+
+    if (provider == NULL || providerp == NULL || loc_conf == NULL
+        || ngx_array_init(&provider->headers, cf->pool, 2,
+                          sizeof(ngx_http_llm_header_t))
+           != NGX_OK
+        || ngx_array_init(&provider->models, cf->pool, 2,
+                          sizeof(ngx_http_llm_model_t))
+           != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    *providerp = provider;
+
+    provider->name = value[1];
+    provider->index = mcf->providers.nelts - 1;
+
+    ctx = *(ngx_http_conf_ctx_t *) cf->ctx;
+    ctx.loc_conf = loc_conf;
+    loc_conf[ngx_http_llm_module.ctx_index] = provider;
+
+    save = *cf;
+
+    cf->ctx = &ctx;
+    cf->cmd_type = NGX_HTTP_LLM_PROVIDER_CONF;
+
+    rv = ngx_conf_parse(cf, NULL);
+
+    *cf = save;
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    return ngx_http_llm_provider_check(cf, provider);
+}
+
+
+/* The block is read: what is missing is told or set. */
+
+static char *
+ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
+{
+    llm_circuit_conf_t       *circuit;
+    ngx_http_llm_timeouts_t  *timeout;
+
+    if (provider->endpoint.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "no \"endpoint\" in \"llm_provider\" \"%V\": "
+                           "expected a URL, for example "
+                           "\"endpoint https://api.openai.com/v1;\"",
+                           &provider->name);
+        return NGX_CONF_ERROR;
+    }
+
+    circuit = &provider->circuit;
+
+    circuit->failure_threshold += circuit->failure_threshold ? 0 : 5;
+    circuit->success_threshold += circuit->success_threshold ? 0 : 2;
+    circuit->open += circuit->open ? 0 : 30000;
+    circuit->half_open_max_calls += circuit->half_open_max_calls ? 0 : 1;
+    circuit->half_open_timeout += circuit->half_open_timeout ? 0 : 10000;
+
+    if (circuit->open_max == 0) {
+        circuit->open_max = ngx_min(circuit->open, LLM_CIRCUIT_LONGEST / 4)
+                            * 4;
+    }
+
+    if (circuit->open_max < circuit->open) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"open_max\" of %uDms is less than \"open\" of "
+                           "%uDms in \"circuit\" of \"llm_provider\" \"%V\"",
+                           circuit->open_max, circuit->open, &provider->name);
+        return NGX_CONF_ERROR;
+    }
+
+    timeout = &provider->timeout;
+
+    timeout->connect += timeout->connect ? 0 : 5000;
+    timeout->header += timeout->header ? 0 : 60000;
+    timeout->answer += timeout->answer ? 0 : 600000;
+    timeout->idle += timeout->idle ? 0 : 60000;
+
+    return NGX_CONF_OK;
+}
+
+
+/* endpoint URL */
+
+char *
+ngx_http_llm_endpoint(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_provider_t *provider = conf;
+
+    ngx_str_t                 *value, rest;
+    ngx_uint_t                 port;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (provider->endpoint.len) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    rest = value[1];
+
+    if (ngx_strncasecmp(rest.data, (u_char *) "https://", 8) == 0) {
+        ngx_str_set(&provider->schema, "https://");
+        provider->ssl = 1;
+        port = 443;
+
+        mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+        mcf->tls = 1;
+
+    } else if (ngx_strncasecmp(rest.data, (u_char *) "http://", 7) == 0) {
+        ngx_str_set(&provider->schema, "http://");
+        port = 80;
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid URL \"%V\" in \"endpoint\": expected "
+                           "\"https://HOST[:PORT][/PATH]\" or "
+                           "\"http://HOST[:PORT][/PATH]\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    rest.data += provider->schema.len;
+    rest.len -= provider->schema.len;
+
+    provider->endpoint = value[1];
+
+    return ngx_http_llm_endpoint_parse(cf, provider, &rest, port);
+}
+
+
+static char *
+ngx_http_llm_endpoint_parse(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
+    ngx_str_t *value, ngx_uint_t port)
+{
+    u_char     *p, *last;
+    ngx_url_t   u;
+    ngx_str_t   uri;
+
+    ngx_memzero(&u, sizeof(ngx_url_t));
+
+    u.url = *value;
+    u.default_port = (in_port_t) port;
+    u.uri_part = 1;
+
+    if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
+
+        if (u.err == NULL || ngx_strcmp(u.err, "host not found") != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "%s in \"endpoint\" \"%V\"",
+                               u.err ? u.err : "out of memory",
+                               &provider->endpoint);
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "host not found in \"endpoint\" \"%V\": "
+                           "provider \"%V\" is out of service "
+                           "until the next reload",
+                           &provider->endpoint, &provider->name);
+        u.naddrs = 0;
+    }
+
+    if (ngx_strlchr(u.host.data, u.host.data + u.host.len, '@')
+        || ngx_strlchr(u.url.data, u.url.data + u.url.len, '#'))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "credentials or a fragment in \"endpoint\" of "
+                           "\"llm_provider\" \"%V\": expected "
+                           "\"https://HOST[:PORT][/PATH]\", and the key in "
+                           "\"api_key\"", &provider->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (u.family == AF_UNIX
+        && ngx_strlen(((struct sockaddr_un *) u.addrs[0].sockaddr)->sun_path)
+           > NGX_HTTP_LLM_UNIX_PATH_MAX)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "path of the unix socket in \"endpoint\" \"%V\" is "
+                           "too long: expected at most %d bytes",
+                           &provider->endpoint, NGX_HTTP_LLM_UNIX_PATH_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    provider->addrs = u.addrs;
+    provider->naddrs = u.naddrs;
+
+    /* the name without brackets for TLS, with a port of its own for Host */
+
+    provider->tls_name = u.host;
+
+    if (u.family == AF_UNIX) {
+        ngx_str_set(&provider->tls_name, "localhost");
+        provider->host = provider->tls_name;
+
+    } else {
+
+        p = ngx_pnalloc(cf->pool, u.host.len + sizeof("[]:65535") - 1);
+        if (p == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        provider->host.data = p;
+
+        p = ngx_cpymem(p, u.host.data, u.host.len);
+
+        if (!u.no_port && u.port != port) {
+            p = ngx_sprintf(p, ":%d", (int) u.port);
+        }
+
+        provider->host.len = p - provider->host.data;
+    }
+
+    /* the base path without a final slash, and its query */
+
+    uri = u.uri;
+    last = uri.data + uri.len;
+
+    p = ngx_strlchr(uri.data, last, '?');
+
+    if (p) {
+        provider->args.data = p + 1;
+        provider->args.len = last - (p + 1);
+        uri.len = p - uri.data;
+    }
+
+    while (uri.len && uri.data[uri.len - 1] == '/') {
+        uri.len--;
+    }
+
+    provider->base = uri;
+
+    return NGX_CONF_OK;
+}
+
+
+/* api_key VALUE [header=NAME] [scheme=WORD], api_key client */
+
+char *
+ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_provider_t *provider = conf;
+
+    char        *rv;
+    ngx_str_t   *value, name, scheme, key, full;
+    ngx_uint_t   i, literal;
+
+    if (provider->key_set) {
+        return "is duplicate";
+    }
+
+    provider->key_set = 1;
+
+    value = cf->args->elts;
+
+    if (value[1].len == sizeof("client") - 1
+        && ngx_strncmp(value[1].data, "client", value[1].len) == 0)
+    {
+        if (cf->args->nelts > 2) {
+            return "has parameters: \"api_key client\" takes none";
+        }
+
+        provider->client_key = 1;
+        return NGX_CONF_OK;
+    }
+
+    provider->own_key = 1;
+
+    ngx_str_null(&name);
+    ngx_str_null(&scheme);
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "header=", 7) == 0) {
+            name.data = value[i].data + 7;
+            name.len = value[i].len - 7;
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "scheme=", 7) == 0) {
+            scheme.data = value[i].data + 7;
+            scheme.len = value[i].len - 7;
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"api_key\": expected "
+                           "\"header=NAME\" or \"scheme=WORD\"", &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (name.data == NULL) {
+        ngx_str_set(&name, "Authorization");
+
+        if (scheme.data == NULL) {
+            ngx_str_set(&scheme, "Bearer");
+        }
+    }
+
+    rv = ngx_http_llm_key_value(cf, &value[1], &key, &literal);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    full.len = scheme.len + 1 + key.len;
+    full.data = ngx_pnalloc(cf->pool, full.len);
+    if (full.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (scheme.len) {
+        ngx_sprintf(full.data, "%V %V", &scheme, &key);
+
+    } else {
+        full = key;
+    }
+
+    return ngx_http_llm_add_header(cf, provider, &name, &full, literal);
+}
+
+
+/*
+ * What env:, file: or a string stand for.  An error never shows the value:
+ * it may be the key itself.
+ */
+
+static char *
+ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *key,
+    ngx_uint_t *literal)
+{
+    char        *rv;
+    size_t       i;
+    ngx_str_t    name;
+
+    *literal = 1;
+
+    if (ngx_strncmp(value->data, "env:", 4) == 0) {
+        name.data = value->data + 4;
+        name.len = value->len - 4;
+
+        rv = ngx_http_llm_key_env(cf, &name, key);
+
+    } else if (ngx_strncmp(value->data, "file:", 5) == 0) {
+        name.data = value->data + 5;
+        name.len = value->len - 5;
+
+        rv = ngx_http_llm_key_file(cf, &name, key);
+
+    } else {
+        *literal = 0;
+        *key = *value;
+
+        rv = NGX_CONF_OK;
+
+        if (key->len == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "empty key in \"api_key\": expected \"env:NAME\""
+                               ", \"file:PATH\", \"client\" or a string");
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    for (i = 0; i < key->len; i++) {
+        if (key->data[i] < 0x20 || key->data[i] == 0x7f) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "the key of \"api_key\" holds a control "
+                               "character: expected one line of text");
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_key_env(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
+{
+    char  **e;
+
+    for (e = environ; e && *e; e++) {
+
+        if (name->len
+            && ngx_strncmp(*e, name->data, name->len) == 0
+            && (*e)[name->len] == '=')
+        {
+            key->data = (u_char *) *e + name->len + 1;
+            key->len = ngx_strlen(key->data);
+
+            key->data = ngx_pstrdup(cf->pool, key);
+            if (key->data == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            if (key->len) {
+                return NGX_CONF_OK;
+            }
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "environment variable \"%V\" of \"api_key\" is not set "
+                       "or empty: expected it in the environment nginx was "
+                       "started with", name);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
+{
+    u_char     buf[4097];
+    ssize_t    n;
+    ngx_fd_t   fd;
+
+    if (name->len == 0 || ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
+        return "has no path behind \"file:\"";
+    }
+
+    fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "file \"%V\" of \"api_key\" can not be opened",
+                           name);
+        return NGX_CONF_ERROR;
+    }
+
+    n = ngx_read_fd(fd, buf, sizeof(buf));
+
+    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", name);
+    }
+
+    if (n == -1 || n == (ssize_t) sizeof(buf)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
+                           "file \"%V\" of \"api_key\" can not be read or is "
+                           "longer than %uz bytes", name, sizeof(buf) - 1);
+        return NGX_CONF_ERROR;
+    }
+
+    while (n && (buf[n - 1] == LF || buf[n - 1] == CR || buf[n - 1] == ' ')) {
+        n--;
+    }
+
+    if (n == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "file \"%V\" of \"api_key\" is empty", name);
+        return NGX_CONF_ERROR;
+    }
+
+    key->len = n;
+    key->data = ngx_pnalloc(cf->pool, n);
+    if (key->data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memcpy(key->data, buf, n);
+    ngx_explicit_memzero(buf, n);
+
+    return NGX_CONF_OK;
+}
+
+
+/* header NAME VALUE */
+
+char *
+ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    return ngx_http_llm_add_header(cf, conf, &value[1], &value[2], 0);
+}
+
+
+/* literal: the value is taken as it is, with no variables in it */
+
+static char *
+ngx_http_llm_add_header(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
+    ngx_str_t *name, ngx_str_t *value, ngx_uint_t literal)
+{
+    ngx_uint_t                         i;
+    ngx_str_t                         *hop;
+    ngx_http_llm_header_t             *header;
+    ngx_http_compile_complex_value_t   ccv;
+
+    if (!ngx_http_llm_is_token(name)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid header name \"%V\" in \"llm_provider\" "
+                           "\"%V\": expected letters, digits, \"-\", \"_\" "
+                           "and \".\"", name, &provider->name);
+        return NGX_CONF_ERROR;
+    }
+
+    for (hop = ngx_http_llm_hop_headers; hop->len; hop++) {
+        if (hop->len == name->len
+            && ngx_strncasecmp(hop->data, name->data, hop->len) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "header \"%V\" in \"llm_provider\" \"%V\" "
+                               "belongs to the connection and is written by "
+                               "nginx", name, &provider->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    header = provider->headers.elts;
+
+    for (i = 0; i < provider->headers.nelts; i++) {
+        if (header[i].name.len == name->len
+            && ngx_strncasecmp(header[i].name.data, name->data, name->len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "header \"%V\" is set twice in "
+                               "\"llm_provider\" \"%V\"",
+                               name, &provider->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    header = ngx_array_push(&provider->headers);
+    if (header == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    header->name = *name;
+    header->value = ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (header->value == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (literal) {
+        header->value->value = *value;
+        return NGX_CONF_OK;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = header->value;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_is_token(ngx_str_t *s)
+{
+    u_char      c;
+    ngx_uint_t  i;
+
+    for (i = 0; i < s->len; i++) {
+
+        c = ngx_tolower(s->data[i]);
+
+        if ((c < 'a' || c > 'z') && (c < '0' || c > '9')
+            && c != '-' && c != '_' && c != '.')
+        {
+            return 0;
+        }
+    }
+
+    return s->len != 0;
+}
+
+
+/* model NAME [UPSTREAM_NAME], model * [UPSTREAM_NAME] */
+
+char *
+ngx_http_llm_model(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_provider_t *provider = conf;
+
+    ngx_str_t             *value;
+    ngx_uint_t             i;
+    ngx_http_llm_model_t  *model;
+
+    value = cf->args->elts;
+
+    if (value[1].len == 0 || value[1].len > LLM_JSON_STRING
+        || (cf->args->nelts == 3
+            && (value[2].len == 0 || value[2].len > LLM_JSON_STRING)))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid name in \"model\": expected 1 to %d bytes",
+                           LLM_JSON_STRING);
+        return NGX_CONF_ERROR;
+    }
+
+    model = provider->models.elts;
+
+    for (i = 0; i < provider->models.nelts; i++) {
+        if (model[i].name.len == value[1].len
+            && ngx_strncmp(model[i].name.data, value[1].data, value[1].len)
+               == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate \"model\" \"%V\" in "
+                               "\"llm_provider\" \"%V\"",
+                               &value[1], &provider->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (value[1].len == 1 && value[1].data[0] == '*') {
+
+        if (provider->any) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate \"model\" \"*\" in "
+                               "\"llm_provider\" \"%V\"", &provider->name);
+            return NGX_CONF_ERROR;
+        }
+
+        model = provider->any = ngx_palloc(cf->pool,
+                                           sizeof(ngx_http_llm_model_t));
+    } else {
+        model = ngx_array_push(&provider->models);
+    }
+
+    if (model == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    model->name = value[1];
+    ngx_str_null(&model->upstream_name);
+
+    if (cf->args->nelts == 3) {
+        model->upstream_name = value[2];
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* circuit KEY=VALUE..., circuit off */
+
+char *
+ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_provider_t *provider = conf;
+
+    ngx_str_t  *value;
+
+    if (provider->circuit_set) {
+        return "is duplicate";
+    }
+
+    provider->circuit_set = 1;
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
+        provider->circuit.off = 1;
+        return NGX_CONF_OK;
+    }
+
+    return ngx_http_llm_numbers(cf, ngx_http_llm_circuit_numbers,
+                                &provider->circuit);
+}
+
+
+/* timeout KEY=TIME... */
+
+char *
+ngx_http_llm_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_provider_t *provider = conf;
+
+    if (provider->timeout_set) {
+        return "is duplicate";
+    }
+
+    provider->timeout_set = 1;
+
+    return ngx_http_llm_numbers(cf, ngx_http_llm_timeout_numbers,
+                                &provider->timeout);
+}
+
+
+/* the KEY=VALUE words of a directive */
+
+static char *
+ngx_http_llm_numbers(ngx_conf_t *cf, ngx_http_llm_number_t *numbers,
+    void *conf)
+{
+    char                   *rv;
+    u_char                 *p, expected[256];
+    ngx_str_t              *value;
+    ngx_uint_t              i;
+    ngx_http_llm_number_t  *number;
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        for (number = numbers; number->name.len; number++) {
+            if (value[i].len > number->name.len
+                && value[i].data[number->name.len] == '='
+                && ngx_strncmp(value[i].data, number->name.data,
+                               number->name.len)
+                   == 0)
+            {
+                break;
+            }
+        }
+
+        if (number->name.len) {
+            rv = ngx_http_llm_number(cf, &value[i], number, conf);
+
+            if (rv != NGX_CONF_OK) {
+                return rv;
+            }
+
+            continue;
+        }
+
+        p = expected;
+
+        for (number = numbers; number->name.len; number++) {
+            p = ngx_slprintf(p, expected + sizeof(expected), "%s%V=",
+                             number == numbers ? "" : ", ", &number->name);
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"%V\": expected %*s",
+                           &value[i], &value[0],
+                           (size_t) (p - expected), expected);
+
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_number(ngx_conf_t *cf, ngx_str_t *word,
+    ngx_http_llm_number_t *number, void *conf)
+{
+    u_char     *p, expected[64];
+    ngx_int_t   n;
+    ngx_str_t   s, *value;
+
+    s.data = word->data + number->name.len + 1;
+    s.len = word->len - number->name.len - 1;
+
+    n = number->time ? ngx_parse_time(&s, 0) : ngx_atoi(s.data, s.len);
+
+    if (n == NGX_ERROR
+        || (ngx_uint_t) n < number->min || (ngx_uint_t) n > number->max)
+    {
+        p = number->time
+            ? ngx_sprintf(expected, "a time of 1ms to 1d, such as 30s")
+            : ngx_sprintf(expected, "%ui to %ui", number->min, number->max);
+
+        value = cf->args->elts;
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" of \"%V\" in \"%V\": "
+                           "expected %*s", &s, &number->name, &value[0],
+                           (size_t) (p - expected), expected);
+        return NGX_CONF_ERROR;
+    }
+
+    *(uint32_t *) ((char *) conf + number->offset) = (uint32_t) n;
+
+    return NGX_CONF_OK;
+}
+
+
+/* classify STATUS... CLASS; a STATUS may be a range, 520-524 */
+
+char *
+ngx_http_llm_classify(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_provider_t *provider = conf;
+
+    int          class;
+    u_char      *p;
+    ngx_int_t    first, last;
+    ngx_str_t   *value, *word;
+    ngx_uint_t   i;
+
+    value = cf->args->elts;
+    word = &value[cf->args->nelts - 1];
+
+    class = llm_class_parse(word->data, word->len);
+
+    if (class < 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid class \"%V\" in \"classify\": expected "
+                           "failure, throttle, credential, capability, "
+                           "neutral or success", word);
+        return NGX_CONF_ERROR;
+    }
+
+    if (provider->classes == NULL) {
+        provider->classes = ngx_palloc(cf->pool, NGX_HTTP_LLM_STATUSES);
+        if (provider->classes == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memset(provider->classes, -1, NGX_HTTP_LLM_STATUSES);
+    }
+
+    for (i = 1; i < cf->args->nelts - 1; i++) {
+
+        p = ngx_strlchr(value[i].data, value[i].data + value[i].len, '-');
+
+        first = ngx_atoi(value[i].data,
+                         p ? (size_t) (p - value[i].data) : value[i].len);
+        last = p ? ngx_atoi(p + 1, value[i].data + value[i].len - (p + 1))
+                 : first;
+
+        if (first < 200 || last < first || last >= NGX_HTTP_LLM_STATUSES) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid status \"%V\" in \"classify\": "
+                               "expected 200 to 599, or a range such as "
+                               "\"520-524\"", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memset(provider->classes + first, class, last - first + 1);
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+ngx_http_llm_provider_t *
+ngx_http_llm_find_provider(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_provider_t  **providerp;
+
+    providerp = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+        if (providerp[i]->name.len == name->len
+            && ngx_strncmp(providerp[i]->name.data, name->data, name->len)
+               == 0)
+        {
+            return providerp[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
+ * Whether the provider serves a model, and under which name: empty where
+ * the body may stay as it is.
+ */
+
+ngx_int_t
+ngx_http_llm_provider_serves(ngx_http_llm_provider_t *provider,
+    ngx_str_t *model, ngx_str_t *upstream_name)
+{
+    ngx_uint_t             i;
+    ngx_http_llm_model_t  *m;
+
+    ngx_str_null(upstream_name);
+
+    m = provider->models.elts;
+
+    for (i = 0; i < provider->models.nelts; i++) {
+        if (m[i].name.len == model->len
+            && ngx_memcmp(m[i].name.data, model->data, model->len) == 0)
+        {
+            *upstream_name = m[i].upstream_name;
+            return NGX_OK;
+        }
+    }
+
+    if (provider->any) {
+        *upstream_name = provider->any->upstream_name;
+        return NGX_OK;
+    }
+
+    return provider->models.nelts ? NGX_DECLINED : NGX_OK;
+}

@@ -1,0 +1,243 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * The request as the provider of this attempt wants it.  The stock proxy
+ * module writes it: here it is shown this provider's URI and body in the
+ * place of the caller's, and the headers ask for the provider's through
+ * their variables.
+ */
+
+
+static ngx_int_t ngx_http_llm_request_uri(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_str_t *uri);
+static ngx_int_t ngx_http_llm_request_args(ngx_http_request_t *r,
+    ngx_http_llm_provider_t *provider, ngx_str_t *args);
+static ngx_uint_t ngx_http_llm_is_secret_arg(u_char *p, size_t len);
+
+
+/* arguments in which callers send keys */
+
+static ngx_str_t  ngx_http_llm_secret_args[] = {
+    ngx_string("key"),
+    ngx_string("api_key"),
+    ngx_string("api-key"),
+    ngx_string("access_token"),
+    ngx_null_string
+};
+
+
+ngx_int_t
+ngx_http_llm_request_create(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    off_t                 length;
+    ngx_int_t             rc;
+    ngx_str_t             uri, unparsed_uri;
+    ngx_uint_t            valid_unparsed_uri;
+    ngx_chain_t          *body;
+    ngx_http_upstream_t  *u;
+
+    if (ngx_http_llm_request_uri(r, ctx, &uri) != NGX_OK
+        || ngx_http_llm_body_chain(r, ctx, &body, &length) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    u = r->upstream;
+
+    /*
+     * The body first: what is in request_bufs is taken for the body, and on
+     * a second attempt that is the whole request of the first, its key
+     * included.
+     */
+
+    u->request_bufs = body;
+
+    unparsed_uri = r->unparsed_uri;
+    valid_unparsed_uri = r->valid_unparsed_uri;
+
+    r->unparsed_uri = uri;
+    r->valid_unparsed_uri = 1;
+
+    if (body) {
+        off_t  saved;
+
+        saved = r->headers_in.content_length_n;
+        r->headers_in.content_length_n = length;
+
+        rc = ctx->create_request(r);
+
+        r->headers_in.content_length_n = saved;
+
+    } else {
+        rc = ctx->create_request(r);
+    }
+
+    r->unparsed_uri = unparsed_uri;
+    r->valid_unparsed_uri = valid_unparsed_uri;
+
+    return rc;
+}
+
+
+/* BASE/REST?ARGS, where REST is what follows the location's prefix */
+
+static ngx_int_t
+ngx_http_llm_request_uri(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_str_t *uri)
+{
+    u_char                   *p;
+    ngx_str_t                 rest, args, *prefix;
+    uintptr_t                 escape;
+    ngx_http_llm_provider_t  *provider;
+
+    provider = ctx->now.provider;
+    prefix = &ctx->llcf->prefix;
+
+    /* the normalized URI: a raw one might climb out of the base path */
+
+    rest = r->uri;
+
+    if (rest.len >= prefix->len
+        && ngx_strncmp(rest.data, prefix->data, prefix->len) == 0)
+    {
+        rest.data += prefix->len;
+        rest.len -= prefix->len;
+    }
+
+    while (rest.len && rest.data[0] == '/') {
+        rest.data++;
+        rest.len--;
+    }
+
+    if (ngx_http_llm_request_args(r, provider, &args) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    escape = 2 * ngx_escape_uri(NULL, rest.data, rest.len, NGX_ESCAPE_URI);
+
+    p = ngx_pnalloc(r->pool, provider->base.len + 1 + rest.len + escape + 1
+                             + provider->args.len + 1 + args.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    uri->data = p;
+
+    p = ngx_cpymem(p, provider->base.data, provider->base.len);
+
+    if (rest.len || provider->base.len == 0) {
+        *p++ = '/';
+    }
+
+    if (escape) {
+        p = (u_char *) ngx_escape_uri(p, rest.data, rest.len, NGX_ESCAPE_URI);
+
+    } else {
+        p = ngx_cpymem(p, rest.data, rest.len);
+    }
+
+    if (provider->args.len || args.len) {
+        *p++ = '?';
+    }
+
+    p = ngx_cpymem(p, provider->args.data, provider->args.len);
+
+    if (provider->args.len && args.len) {
+        *p++ = '&';
+    }
+
+    p = ngx_cpymem(p, args.data, args.len);
+
+    uri->len = p - uri->data;
+
+    return NGX_OK;
+}
+
+
+/* The caller's arguments, without keys unless the provider is to have them. */
+
+static ngx_int_t
+ngx_http_llm_request_args(ngx_http_request_t *r,
+    ngx_http_llm_provider_t *provider, ngx_str_t *args)
+{
+    u_char  *p, *q, *last, *dst;
+
+    *args = r->args;
+
+    if (args->len == 0 || provider->client_key) {
+        return NGX_OK;
+    }
+
+    dst = ngx_pnalloc(r->pool, args->len);
+    if (dst == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = args->data;
+    last = p + args->len;
+
+    args->data = dst;
+
+    while (p < last) {
+
+        q = ngx_strlchr(p, last, '&');
+        if (q == NULL) {
+            q = last;
+        }
+
+        if (!ngx_http_llm_is_secret_arg(p, q - p)) {
+
+            if (dst != args->data) {
+                *dst++ = '&';
+            }
+
+            dst = ngx_cpymem(dst, p, q - p);
+        }
+
+        p = q + 1;
+    }
+
+    args->len = dst - args->data;
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_is_secret_arg(u_char *p, size_t len)
+{
+    u_char      name[64], *q, *dst, *src;
+    ngx_str_t  *arg;
+
+    q = ngx_strlchr(p, p + len, '=');
+
+    if (q) {
+        len = q - p;
+    }
+
+    if (len > sizeof(name)) {
+        return 0;
+    }
+
+    dst = name;
+    src = p;
+
+    ngx_unescape_uri(&dst, &src, len, 0);
+
+    for (arg = ngx_http_llm_secret_args; arg->len; arg++) {
+        if (arg->len == (size_t) (dst - name)
+            && ngx_strncasecmp(arg->data, name, arg->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}

@@ -1,0 +1,422 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+#include <jansson.h>
+
+
+/*
+ * llm_status: what the circuits and counters say, as JSON.  Reading changes
+ * nothing, and takes no lock that a request could wait for.
+ */
+
+
+static json_t *ngx_http_llm_status_json(ngx_http_request_t *r,
+    ngx_http_llm_main_conf_t *mcf);
+static json_t *ngx_http_llm_status_zone(ngx_http_llm_main_conf_t *mcf);
+static json_t *ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider);
+static void ngx_http_llm_status_circuit(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider, json_t *o);
+static void ngx_http_llm_status_calls(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_record_t *record, json_t *o);
+static void ngx_http_llm_status_last(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_record_t *record, json_t *o);
+static json_t *ngx_http_llm_status_changes(ngx_http_llm_record_t *record);
+static json_t *ngx_http_llm_status_route(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route);
+static json_t *ngx_http_llm_status_time(uint64_t ms);
+static json_t *ngx_http_llm_status_string(ngx_str_t *s);
+static json_t *ngx_http_llm_status_seconds(uint64_t ms);
+static ngx_int_t ngx_http_llm_status_send(ngx_http_request_t *r,
+    const char *text);
+
+
+ngx_int_t
+ngx_http_llm_status_handler(ngx_http_request_t *r)
+{
+    char                      *text;
+    json_t                    *json;
+    ngx_int_t                  rc;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+    json = ngx_http_llm_status_json(r, mcf);
+    text = json ? json_dumps(json, JSON_INDENT(2)|JSON_REAL_PRECISION(6)) : NULL;
+
+    json_decref(json);
+
+    if (text == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_llm_status_send(r, text);
+
+    free(text);
+
+    return rc;
+}
+
+
+static json_t *
+ngx_http_llm_status_json(ngx_http_request_t *r, ngx_http_llm_main_conf_t *mcf)
+{
+    json_t                    *o, *list;
+    ngx_uint_t                 i;
+    ngx_http_llm_route_t     **routep;
+    ngx_http_llm_provider_t  **providerp;
+
+    o = json_object();
+
+    json_object_set_new(o, "module", json_string(NGX_HTTP_LLM_VERSION));
+    json_object_set_new(o, "nginx", json_string(NGINX_VERSION));
+    json_object_set_new(o, "time",
+                        ngx_http_llm_status_time(ngx_http_llm_wall_clock()));
+    json_object_set_new(o, "zone", ngx_http_llm_status_zone(mcf));
+
+    list = json_array();
+    providerp = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+        json_array_append_new(list, ngx_http_llm_status_provider(mcf,
+                                                             providerp[i]));
+    }
+
+    json_object_set_new(o, "providers", list);
+
+    list = json_array();
+    routep = mcf->routes.elts;
+
+    for (i = 0; i < mcf->routes.nelts; i++) {
+        json_array_append_new(list, ngx_http_llm_status_route(mcf, routep[i]));
+    }
+
+    json_object_set_new(o, "routes", list);
+
+    return o;
+}
+
+
+static json_t *
+ngx_http_llm_status_zone(ngx_http_llm_main_conf_t *mcf)
+{
+    json_t           *o;
+    ngx_shm_t        *shm;
+    ngx_slab_pool_t  *shpool;
+
+    shm = &mcf->shm_zone->shm;
+    shpool = (ngx_slab_pool_t *) shm->addr;
+
+    o = json_object();
+
+    json_object_set_new(o, "name", ngx_http_llm_status_string(&shm->name));
+    json_object_set_new(o, "size", json_integer(shm->size));
+    json_object_set_new(o, "used", json_integer(shm->size - shpool->pfree
+                                                            * ngx_pagesize));
+    return o;
+}
+
+
+static json_t *
+ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider)
+{
+    json_t  *o;
+
+    o = json_object();
+
+    json_object_set_new(o, "name", ngx_http_llm_status_string(&provider->name));
+
+    ngx_http_llm_status_circuit(mcf, provider, o);
+    ngx_http_llm_status_calls(mcf, provider->record, o);
+    ngx_http_llm_status_last(mcf, provider->record, o);
+
+    json_object_set_new(o, "transitions",
+                        json_integer(provider->record->history.next));
+    json_object_set_new(o, "state_changes",
+                        ngx_http_llm_status_changes(provider->record));
+
+    return o;
+}
+
+
+static void
+ngx_http_llm_status_circuit(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider, json_t *o)
+{
+    llm_circuit_view_t   view;
+
+    llm_circuit_view(&provider->record->circuit, &provider->circuit,
+                     ngx_http_llm_now(mcf), &view);
+
+    json_object_set_new(o, "state",
+                        json_string(llm_circuit_state_name(view.state)));
+    json_object_set_new(o, "admin", json_string(llm_admin_name(view.admin)));
+    json_object_set_new(o, "reason",
+                        view.reason == LLM_REASON_NONE
+                        ? json_null()
+                        : json_string(llm_reason_name(view.reason)));
+    json_object_set_new(o, "resolved", json_boolean(provider->naddrs != 0));
+    json_object_set_new(o, "failure_count", json_integer(view.failures));
+    json_object_set_new(o, "success_count", json_integer(view.successes));
+    json_object_set_new(o, "open_level", json_integer(view.level));
+    json_object_set_new(o, "time_until_retry",
+                        ngx_http_llm_status_seconds(view.retry));
+    json_object_set_new(o, "throttled_for",
+                        ngx_http_llm_status_seconds(view.throttled));
+    json_object_set_new(o, "half_open_calls", json_integer(view.probes));
+}
+
+
+static void
+ngx_http_llm_status_calls(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_record_t *record, json_t *o)
+{
+    uint64_t     calls, rejected, successful, settled;
+    ngx_uint_t   i, n;
+
+    static struct {
+        const char  *name;
+        unsigned     counter;
+    } fields[] = {
+        { "total_calls", LLM_CALLS },
+        { "successful_calls", LLM_CALLS_SUCCESSFUL },
+        { "failed_calls", LLM_CALLS_FAILED },
+        { "rejected_calls", LLM_CALLS_REJECTED },
+        { "throttled_calls", LLM_CALLS_THROTTLED },
+        { "neutral_calls", LLM_CALLS_NEUTRAL },
+        { "late_calls", LLM_CALLS_LATE },
+        { "stream_errors", LLM_STREAM_ERRORS }
+    };
+
+    n = mcf->sh->nslots;
+
+    json_object_set_new(o, "in_flight",
+                json_integer(llm_counters_in_flight(record->counters, n)));
+
+    for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        json_object_set_new(o, fields[i].name,
+                            json_integer(llm_counters_sum(record->counters, n,
+                                                       fields[i].counter)));
+    }
+
+    calls = llm_counters_sum(record->counters, n, LLM_CALLS);
+    rejected = llm_counters_sum(record->counters, n, LLM_CALLS_REJECTED);
+    successful = llm_counters_sum(record->counters, n, LLM_CALLS_SUCCESSFUL);
+
+    settled = successful
+              + llm_counters_sum(record->counters, n, LLM_CALLS_FAILED);
+
+    json_object_set_new(o, "success_rate",
+                        json_real(settled ? (double) successful / settled
+                                          : 1.0));
+    json_object_set_new(o, "rejection_rate",
+                        json_real(calls + rejected
+                                  ? (double) rejected / (calls + rejected)
+                                  : 0.0));
+}
+
+
+static void
+ngx_http_llm_status_last(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_record_t *record, json_t *o)
+{
+    json_t      *error;
+    uint64_t     failure;
+    ngx_uint_t   status, fault;
+
+    failure = record->last_failure;
+
+    status = failure >> 8 & 0xfff;
+    fault = failure & 0xff;
+
+    error = json_null();
+
+    if (failure) {
+        error = status ? json_sprintf("status %d", (int) status)
+                       : json_string(ngx_http_llm_fault(fault));
+    }
+
+    json_object_set_new(o, "last_success",
+                        ngx_http_llm_status_time(
+                            llm_counters_latest(record->counters,
+                                                mcf->sh->nslots,
+                                                LLM_LAST_SUCCESS)));
+    json_object_set_new(o, "last_failure",
+                        ngx_http_llm_status_time(failure >> 20));
+    json_object_set_new(o, "last_error", error);
+}
+
+
+static json_t *
+ngx_http_llm_status_changes(ngx_http_llm_record_t *record)
+{
+    json_t               *list, *o;
+    unsigned              i, n;
+    llm_history_entry_t   entries[LLM_HISTORY];
+
+    list = json_array();
+
+    n = llm_history_read(&record->history, entries, LLM_HISTORY);
+
+    for (i = 0; i < n; i++) {
+        o = json_object();
+
+        json_object_set_new(o, "time",
+                            ngx_http_llm_status_time(entries[i].time));
+        json_object_set_new(o, "from",
+                      json_string(llm_circuit_state_name(entries[i].from)));
+        json_object_set_new(o, "to",
+                      json_string(llm_circuit_state_name(entries[i].to)));
+        json_object_set_new(o, "reason",
+                      json_string(llm_reason_name(entries[i].reason)));
+
+        if (entries[i].status) {
+            json_object_set_new(o, "status", json_integer(entries[i].status));
+        }
+
+        json_array_append_new(list, o);
+    }
+
+    return list;
+}
+
+
+static json_t *
+ngx_http_llm_status_route(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route)
+{
+    json_t              *o, *list;
+    ngx_uint_t           i, n;
+    llm_counters_t      *counters;
+    ngx_http_llm_use_t  *use;
+
+    o = json_object();
+    list = json_array();
+
+    use = route->uses.elts;
+
+    for (i = 0; i < route->uses.nelts; i++) {
+        json_array_append_new(list, ngx_http_llm_status_string(&use[i].name));
+    }
+
+    counters = route->record->counters;
+    n = mcf->sh->nslots;
+
+    json_object_set_new(o, "name",
+                        ngx_http_llm_status_string(&route->uscf->host));
+    json_object_set_new(o, "providers", list);
+    json_object_set_new(o, "requests",
+                        json_integer(llm_counters_sum(counters, n,
+                                                      LLM_REQUESTS)));
+    json_object_set_new(o, "failovers",
+                        json_integer(llm_counters_sum(counters, n,
+                                                      LLM_FAILOVERS)));
+    json_object_set_new(o, "rejected",
+                        json_integer(llm_counters_sum(counters, n,
+                                                      LLM_REQUESTS_REJECTED)));
+    return o;
+}
+
+
+/* ISO 8601 in UTC; null for never */
+
+static json_t *
+ngx_http_llm_status_time(uint64_t ms)
+{
+    ngx_tm_t  tm;
+
+    if (ms == 0) {
+        return json_null();
+    }
+
+    ngx_gmtime((time_t) (ms / 1000), &tm);
+
+    return json_sprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
+                        (int) tm.ngx_tm_year, (int) tm.ngx_tm_mon,
+                        (int) tm.ngx_tm_mday, (int) tm.ngx_tm_hour,
+                        (int) tm.ngx_tm_min, (int) tm.ngx_tm_sec,
+                        (int) (ms % 1000));
+}
+
+
+/* names come from the configuration and may be in any encoding */
+
+static json_t *
+ngx_http_llm_status_string(ngx_str_t *s)
+{
+    json_t  *string;
+
+    string = json_stringn((char *) s->data, s->len);
+
+    return string ? string : json_stringn_nocheck((char *) s->data, s->len);
+}
+
+
+static json_t *
+ngx_http_llm_status_seconds(uint64_t ms)
+{
+    return json_real((double) ms / 1000);
+}
+
+
+static ngx_int_t
+ngx_http_llm_status_send(ngx_http_request_t *r, const char *text)
+{
+    size_t        len;
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_str_t     value;
+    ngx_chain_t   out;
+
+    len = ngx_strlen(text);
+
+    b = ngx_create_temp_buf(r->pool, len + 1);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    b->last = ngx_cpymem(b->last, text, len);
+    *b->last++ = '\n';
+
+    b->last_buf = (r == r->main) ? 1 : 0;
+    b->last_in_chain = 1;
+
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_length_n = b->last - b->pos;
+
+    ngx_str_set(&r->headers_out.content_type, "application/json");
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+
+    ngx_str_set(&value, "no-store");
+
+    if (ngx_http_llm_push_header(r, "Cache-Control", &value) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}

@@ -1,0 +1,929 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * An attempt, seen from nginx's upstream machinery:
+ *
+ *     content handler      hooks are set, before nginx makes a request
+ *     get                  the admitted provider: its address, its request
+ *     process_header       the answer's header: the verdict, commit or next
+ *     free                 the attempt is over
+ *     finalize_request     the request is over
+ *
+ * What free() is told is not what happened: the verdict is given where it is
+ * known, and free() only speaks for attempts that died without one.
+ */
+
+
+static void ngx_http_llm_hook(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_create_nothing(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data);
+static void ngx_http_llm_get_address(ngx_peer_connection_t *pc,
+    ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_start_over(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
+    ngx_uint_t state);
+static ngx_http_llm_fault_e ngx_http_llm_what_failed(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_log_attempt(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, llm_class_t class, ngx_http_llm_fault_e fault,
+    ngx_uint_t status);
+static void ngx_http_llm_choose_next(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_process_header(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_verdict(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_commit(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, llm_class_t class);
+static ngx_uint_t ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx);
+static uint32_t ngx_http_llm_hint(ngx_http_request_t *r);
+static void ngx_http_llm_finalize_request(ngx_http_request_t *r,
+    ngx_int_t rc);
+static void ngx_http_llm_timer_set(ngx_http_llm_ctx_t *ctx, ngx_msec_t ms);
+static void ngx_http_llm_timer_handler(ngx_event_t *ev);
+static void ngx_http_llm_expire(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault);
+#if (NGX_HTTP_SSL)
+static ngx_int_t ngx_http_llm_set_session(ngx_peer_connection_t *pc,
+    void *data);
+static void ngx_http_llm_save_session(ngx_peer_connection_t *pc, void *data);
+#endif
+
+
+static ngx_str_t  ngx_http_llm_retry_after_ms = ngx_string("retry-after-ms");
+static ngx_str_t  ngx_http_llm_x_ms = ngx_string("x-ms-retry-after-ms");
+static ngx_str_t  ngx_http_llm_retry_after = ngx_string("retry-after");
+
+
+/*
+ * llm_pass: the proxy module's handler, and the upstream started by us.
+ * nginx would make a request before it asks for a peer, and it leaves
+ * r->aio alone, so that stops it where the hooks can be set.
+ */
+
+ngx_int_t
+ngx_http_llm_content_handler(ngx_http_request_t *r)
+{
+    ngx_int_t             rc;
+    ngx_http_llm_ctx_t   *ctx;
+    ngx_http_upstream_t  *u;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    r->aio = 1;
+
+    rc = ctx->content_handler(r);
+
+    r->aio = 0;
+
+    if (rc != NGX_DONE) {
+        return rc;
+    }
+
+    u = r->upstream;
+
+    ngx_http_llm_hook(r, ctx);
+
+    u->create_request = ngx_http_llm_create_nothing;
+
+    ngx_http_upstream_init(r);
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_llm_hook(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    ctx->create_request = u->create_request;
+    ctx->reinit_request = u->reinit_request;
+    ctx->process_header = u->process_header;
+    ctx->finalize_request = u->finalize_request;
+
+    u->process_header = ngx_http_llm_process_header;
+    u->finalize_request = ngx_http_llm_finalize_request;
+
+    ctx->http_version = r->http_version;
+    ctx->hooked = 1;
+}
+
+
+/* The request is made in get_peer(), for the provider of each attempt. */
+
+static ngx_int_t
+ngx_http_llm_create_nothing(ngx_http_request_t *r)
+{
+    r->upstream->request_bufs = NULL;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_init_peer(ngx_http_request_t *r,
+    ngx_http_upstream_srv_conf_t *us)
+{
+    ngx_http_llm_ctx_t   *ctx;
+    ngx_http_upstream_t  *u;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+    u = r->upstream;
+
+    if (ctx == NULL || ctx->route->uscf != us
+        || u->output.tag != (ngx_buf_tag_t) &ngx_http_proxy_module)
+    {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "llm: upstream \"%V\" is a route of providers: "
+                      "expected \"llm_pass %V\", or \"llm_gate %V\" and "
+                      "\"proxy_pass https://%V\" in this location",
+                      &us->host, &us->host, &us->host, &us->host);
+        return NGX_ERROR;
+    }
+
+    if (!ctx->hooked) {
+        ngx_http_llm_hook(r, ctx);
+    }
+
+    u->peer.data = ctx;
+    u->peer.get = ngx_http_llm_get_peer;
+    u->peer.free = ngx_http_llm_free_peer;
+    u->peer.tries = 1;
+#if (NGX_HTTP_SSL)
+    u->peer.set_session = ngx_http_llm_set_session;
+    u->peer.save_session = ngx_http_llm_save_session;
+#endif
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_http_llm_ctx_t *ctx = data;
+
+    ngx_msec_t                ms;
+    ngx_uint_t                again;
+    ngx_http_request_t       *r;
+    ngx_http_upstream_t      *u;
+    ngx_http_llm_provider_t  *provider;
+
+    r = ctx->request;
+    u = r->upstream;
+    again = ctx->attempts;
+
+    pc->cached = 0;
+    pc->connection = NULL;
+
+    if (ctx->stale) {
+        ctx->stale = 0;
+
+    } else {
+
+        if (ctx->next.provider == NULL) {
+            return NGX_BUSY;
+        }
+
+        ctx->now = ctx->next;
+        ctx->next.provider = NULL;
+        ctx->next.token.kind = LLM_TOKEN_NONE;
+
+        ctx->attempts++;
+        ctx->fallback = (ctx->now.use != ctx->first);
+
+        if (ctx->attempts > 1) {
+            llm_count(ngx_http_llm_counters(ctx->route->record),
+                      LLM_FAILOVERS);
+        }
+    }
+
+    ctx->fault = NGX_HTTP_LLM_FAULT_NONE;
+
+    if (again && ngx_http_llm_start_over(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    provider = ctx->now.provider;
+
+    ngx_http_llm_get_address(pc, ctx);
+
+    u->schema = provider->schema;
+
+#if (NGX_HTTP_SSL)
+
+    if (provider->ssl && u->conf->ssl == NULL) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "llm: endpoint of provider \"%V\" is https: expected "
+                      "\"proxy_pass https://ROUTE\"", &provider->name);
+        return NGX_ERROR;
+    }
+
+    u->ssl = provider->ssl;
+    u->ssl_name = provider->tls_name;
+
+#endif
+
+    if (ngx_http_llm_request_create(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ms = ctx->stream ? provider->timeout.header : provider->timeout.answer;
+
+    ngx_http_llm_timer_set(ctx, ngx_min(ms, provider->timeout.connect));
+
+    return NGX_OK;
+}
+
+
+/*
+ * The address, marked with the provider and the location.  The stock pool of
+ * idle connections compares whole addresses, so it never gives a provider's
+ * connection to another provider that has the same address, or to a location
+ * with other TLS settings.  The mark is where the kernel does not look.
+ */
+
+static void
+ngx_http_llm_get_address(ngx_peer_connection_t *pc, ngx_http_llm_ctx_t *ctx)
+{
+    u_char                   *p;
+    uint32_t                  mark[2];
+    ngx_addr_t               *addr;
+    ngx_http_llm_provider_t  *provider;
+
+    provider = ctx->now.provider;
+    addr = &provider->addrs[provider->addr % provider->naddrs];
+
+    mark[0] = (uint32_t) provider->index;
+    mark[1] = (uint32_t) ctx->llcf->id;
+
+    ngx_memzero(&ctx->sockaddr, sizeof(ngx_sockaddr_t));
+    ngx_memcpy(&ctx->sockaddr, addr->sockaddr, addr->socklen);
+
+    pc->socklen = addr->socklen;
+
+    switch (addr->sockaddr->sa_family) {
+
+    case AF_INET:
+        p = (u_char *) ctx->sockaddr.sockaddr_in.sin_zero;
+        break;
+
+#if (NGX_HAVE_UNIX_DOMAIN)
+    case AF_UNIX:
+        p = (u_char *) &ctx->sockaddr + addr->socklen - sizeof(mark);
+        break;
+#endif
+
+    default: /* AF_INET6 */
+        p = (u_char *) &ctx->sockaddr + addr->socklen;
+        pc->socklen += sizeof(mark);
+    }
+
+    ngx_memcpy(p, mark, sizeof(mark));
+
+    pc->sockaddr = &ctx->sockaddr.sockaddr;
+    pc->name = &addr->name;
+}
+
+
+/*
+ * Nothing of the attempt before is left over.  It is what nginx does itself
+ * where a request was sent, but nginx does it also where none was, and it
+ * rewinds file buffers to the begin of the file, where a body with another
+ * model has two of them.
+ */
+
+static ngx_int_t
+ngx_http_llm_start_over(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    if (ctx->reinit_request(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ctx->process_header = u->process_header;
+    u->process_header = ngx_http_llm_process_header;
+
+    r->http_version = ctx->http_version;
+
+    u->request_sent = 0;
+    u->keepalive = 0;
+    u->upgrade = 0;
+    u->error = 0;
+#if (nginx_version >= 1029005)
+    u->response_received = 0;
+#endif
+
+    ngx_memzero(&u->headers_in, sizeof(ngx_http_upstream_headers_in_t));
+    u->headers_in.content_length_n = -1;
+    u->headers_in.last_modified_time = -1;
+
+    if (ngx_list_init(&u->headers_in.headers, r->pool, 8,
+                      sizeof(ngx_table_elt_t))
+        != NGX_OK
+        || ngx_list_init(&u->headers_in.trailers, r->pool, 2,
+                         sizeof(ngx_table_elt_t))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (r->request_body && r->request_body->temp_file
+        && r != r->main && u->output.buf)
+    {
+        u->output.free = ngx_alloc_chain_link(r->pool);
+        if (u->output.free == NULL) {
+            return NGX_ERROR;
+        }
+
+        u->output.free->buf = u->output.buf;
+        u->output.free->next = NULL;
+
+        u->output.buf->pos = u->output.buf->start;
+        u->output.buf->last = u->output.buf->start;
+    }
+
+    u->output.buf = NULL;
+    u->output.in = NULL;
+    u->output.busy = NULL;
+
+    u->buffer.pos = u->buffer.start;
+
+#if (NGX_HTTP_CACHE)
+
+    if (r->cache) {
+        u->buffer.pos += r->cache->header_start;
+    }
+
+#endif
+
+    u->buffer.last = u->buffer.pos;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
+    ngx_uint_t state)
+{
+    ngx_http_llm_ctx_t *ctx = data;
+
+    ngx_http_request_t    *r;
+    ngx_http_upstream_t   *u;
+    ngx_http_llm_fault_e   fault;
+
+    r = ctx->request;
+    u = r->upstream;
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    if (!(state & NGX_PEER_FAILED)) {
+        pc->tries = 0;
+        return;
+    }
+
+    if (ctx->now.token.kind != LLM_TOKEN_NONE) {
+
+        fault = ngx_http_llm_what_failed(r, ctx);
+
+        if (fault == NGX_HTTP_LLM_FAULT_CLOSED
+            && pc->cached && u->state->bytes_received == 0)
+        {
+            /* an idle connection that was closed: nobody's failure */
+
+            ctx->stale = 1;
+            pc->tries = 1;
+
+            return;
+        }
+
+        if (r->connection->error) {
+
+            /* the caller is gone, and so is the interest in an answer */
+
+            ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_NEUTRAL, 0,
+                                NGX_HTTP_LLM_FAULT_NONE, 0);
+            pc->tries = 0;
+            return;
+        }
+
+        if (fault <= NGX_HTTP_LLM_FAULT_TLS) {
+            ctx->now.provider->addr++;
+        }
+
+        ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_FAILURE, 0, fault, 0);
+        ngx_http_llm_choose_next(r, ctx);
+        ngx_http_llm_log_attempt(r, ctx, LLM_CLASS_FAILURE, fault, 0);
+    }
+
+    pc->tries = ctx->next.provider ? 1 : 0;
+}
+
+
+static ngx_http_llm_fault_e
+ngx_http_llm_what_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_uint_t            connected;
+    ngx_connection_t     *c;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+    c = u->peer.connection;
+
+    if (ctx->fault != NGX_HTTP_LLM_FAULT_NONE) {
+        return ctx->fault;
+    }
+
+    connected = u->state->connect_time != (ngx_msec_t) -1;
+
+    if (c && (c->read->timedout || c->write->timedout)) {
+        return connected ? NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT
+                         : NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT;
+    }
+
+    if (!connected) {
+#if (NGX_HTTP_SSL)
+        if (c && c->ssl) {
+            return NGX_HTTP_LLM_FAULT_TLS;
+        }
+#endif
+        return NGX_HTTP_LLM_FAULT_CONNECT;
+    }
+
+    if (u->buffer.start && u->buffer.last == u->buffer.end) {
+        return NGX_HTTP_LLM_FAULT_HEADER;
+    }
+
+    /* connect() that failed later is seen on the first write */
+
+    return u->request_sent ? NGX_HTTP_LLM_FAULT_CLOSED
+                           : NGX_HTTP_LLM_FAULT_CONNECT;
+}
+
+
+/* The next provider is admitted before nginx is told that there is one. */
+
+static void
+ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
+    if (u->conf->next_upstream_tries
+        && ctx->attempts >= u->conf->next_upstream_tries)
+    {
+        return;
+    }
+
+    (void) ngx_http_llm_choose(ctx);
+}
+
+
+static void
+ngx_http_llm_log_attempt(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    llm_class_t class, ngx_http_llm_fault_e fault, ngx_uint_t status)
+{
+    u_char       what[32], *p;
+    ngx_msec_t   ms;
+
+    p = status ? ngx_sprintf(what, "status %ui", status)
+               : ngx_sprintf(what, "%s", ngx_http_llm_fault(fault));
+
+    ms = ngx_current_msec - r->upstream->start_time;
+
+    if (ctx->next.provider) {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "llm: provider \"%V\": %*s (%s) after %Mms, "
+                      "next is \"%V\"",
+                      &ctx->now.provider->name, (size_t) (p - what), what,
+                      llm_class_name(class), ms, &ctx->next.provider->name);
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                  "llm: provider \"%V\": %*s (%s) after %Mms, no other left",
+                  &ctx->now.provider->name, (size_t) (p - what), what,
+                  llm_class_name(class), ms);
+}
+
+
+static ngx_int_t
+ngx_http_llm_process_header(ngx_http_request_t *r)
+{
+    ngx_int_t             rc;
+    ngx_http_llm_ctx_t   *ctx;
+    ngx_http_upstream_t  *u;
+
+    ctx = ngx_http_llm_get_ctx(r);
+    u = r->upstream;
+
+    /* the proxy module changes its handler as the header goes on */
+
+    u->process_header = ctx->process_header;
+
+    rc = u->process_header(r);
+
+    ctx->process_header = u->process_header;
+    u->process_header = ngx_http_llm_process_header;
+
+    if (ctx->now.provider == NULL || ctx->committed) {
+
+        /* an answer out of the cache */
+
+        return rc;
+    }
+
+    if (rc == NGX_HTTP_UPSTREAM_INVALID_HEADER) {
+        ctx->fault = NGX_HTTP_LLM_FAULT_HEADER;
+    }
+
+    return rc == NGX_OK ? ngx_http_llm_verdict(r, ctx) : rc;
+}
+
+
+/* The header is complete: whose answer is it, and who is asked next? */
+
+static ngx_int_t
+ngx_http_llm_verdict(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    uint32_t                  hint;
+    ngx_uint_t                status;
+    llm_call_t                call;
+    llm_class_t               class;
+    ngx_http_upstream_t      *u;
+    ngx_http_llm_provider_t  *provider;
+
+    u = r->upstream;
+    status = u->headers_in.status_n;
+    provider = ctx->now.provider;
+
+    if (status < 200 || status > 599) {
+
+        /* no HTTP/1.x, or no final answer */
+
+        ctx->fault = NGX_HTTP_LLM_FAULT_HEADER;
+        return NGX_HTTP_UPSTREAM_INVALID_HEADER;
+    }
+
+    call.completion = ctx->completion;
+    call.own_key = provider->own_key;
+
+    class = (provider->classes && provider->classes[status] >= 0)
+            ? (llm_class_t) provider->classes[status]
+            : llm_verdict_status((unsigned) status, call);
+
+    if (!llm_verdict_next(class)) {
+        return ngx_http_llm_commit(r, ctx, class);
+    }
+
+    hint = ngx_http_llm_hint(r);
+
+    ngx_http_llm_report(ctx, &ctx->now, class, hint,
+                        NGX_HTTP_LLM_FAULT_STATUS, status);
+    ngx_http_llm_choose_next(r, ctx);
+    ngx_http_llm_log_attempt(r, ctx, class, NGX_HTTP_LLM_FAULT_STATUS,
+                             status);
+
+    if (ctx->next.provider == NULL) {
+
+        if (class == LLM_CLASS_CAPABILITY) {
+
+            /* nobody can: the caller learns why from the one who said so */
+
+            return ngx_http_llm_commit(r, ctx, class);
+        }
+
+        if (ngx_http_llm_all_throttled(ctx)
+            && (u->conf->next_upstream & NGX_HTTP_UPSTREAM_FT_HTTP_429))
+        {
+            /* makes nginx end with 429 in the place of 502 */
+
+            u->headers_in.status_n = NGX_HTTP_TOO_MANY_REQUESTS;
+            u->peer.tries = 2;
+
+            return NGX_OK;
+        }
+    }
+
+    return NGX_HTTP_UPSTREAM_INVALID_HEADER;
+}
+
+
+/* From here on the answer is the caller's. */
+
+static ngx_int_t
+ngx_http_llm_commit(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    llm_class_t class)
+{
+    ngx_http_llm_report(ctx, &ctx->now, class, 0, NGX_HTTP_LLM_FAULT_NONE,
+                        r->upstream->headers_in.status_n);
+
+    ctx->committed = 1;
+    ctx->last_read = ngx_current_msec;
+
+    ngx_http_llm_timer_set(ctx, ctx->now.provider->timeout.idle);
+
+    return NGX_OK;
+}
+
+
+/* Whether every provider that serves the request wants a pause. */
+
+static ngx_uint_t
+ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_uint_t            i;
+    ngx_http_llm_fare_t  *fare;
+
+    for (i = 0; i < ctx->route->uses.nelts; i++) {
+
+        fare = &ctx->fares[i];
+
+        if (!fare->serves) {
+            continue;
+        }
+
+        if (fare->tried ? fare->class != LLM_CLASS_THROTTLE
+                        : fare->admission != LLM_REFUSED_THROTTLED)
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* How long the provider asks to be left alone, ms; 0: it does not say. */
+
+static uint32_t
+ngx_http_llm_hint(ngx_http_request_t *r)
+{
+    uint32_t          ms;
+    ngx_str_t        *name;
+    ngx_list_t       *headers;
+    ngx_table_elt_t  *h;
+
+    headers = &r->upstream->headers_in.headers;
+
+    for (name = &ngx_http_llm_retry_after_ms; name; ) {
+
+        h = ngx_http_llm_find_header(headers,
+                                     ngx_hash_key(name->data, name->len),
+                                     name);
+
+        if (h && llm_hint_retry_after_ms(h->value.data, h->value.len, &ms)) {
+            return ms;
+        }
+
+        name = (name == &ngx_http_llm_retry_after_ms) ? &ngx_http_llm_x_ms
+                                                      : NULL;
+    }
+
+    name = &ngx_http_llm_retry_after;
+
+    h = ngx_http_llm_find_header(headers, ngx_hash_key(name->data, name->len),
+                                 name);
+
+    if (h && llm_hint_retry_after(h->value.data, h->value.len, ngx_time(),
+                                  &ms))
+    {
+        return ms;
+    }
+
+    return 0;
+}
+
+
+/*
+ * The request is over; rc is how.  Called once, before the last free(), and
+ * again by nginx's cleanup where another handler took over.
+ */
+
+static void
+ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
+{
+    ngx_uint_t               broken;
+    ngx_http_llm_ctx_t      *ctx;
+    ngx_http_llm_fault_e     fault;
+
+    ctx = ngx_http_llm_get_ctx(r);
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    ngx_http_llm_report(ctx, &ctx->next, LLM_CLASS_NEUTRAL, 0,
+                        NGX_HTTP_LLM_FAULT_NONE, 0);
+    ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_NEUTRAL, 0,
+                        NGX_HTTP_LLM_FAULT_NONE, 0);
+
+    broken = (rc == NGX_HTTP_BAD_GATEWAY || rc == NGX_HTTP_GATEWAY_TIME_OUT);
+
+    if (ctx->committed) {
+
+        if (broken) {
+            fault = ctx->fault ? ctx->fault : NGX_HTTP_LLM_FAULT_BROKEN;
+
+            ngx_http_llm_report_break(ctx, fault);
+            ctx->outcome = NGX_HTTP_LLM_OUTCOME_TRUNCATED;
+
+            ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                          "llm: provider \"%V\": %s in the answer",
+                          &ctx->now.provider->name,
+                          ngx_http_llm_fault(fault));
+
+        } else if (r->connection->error
+                   || rc == NGX_HTTP_CLIENT_CLOSED_REQUEST)
+        {
+            ctx->outcome = NGX_HTTP_LLM_OUTCOME_ABORTED;
+
+        } else {
+            ctx->outcome = ctx->fallback ? NGX_HTTP_LLM_OUTCOME_FAILOVER
+                                         : NGX_HTTP_LLM_OUTCOME_OK;
+        }
+
+    } else if (r->connection->error || rc == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
+        ctx->outcome = NGX_HTTP_LLM_OUTCOME_ABORTED;
+
+    } else {
+        ctx->outcome = NGX_HTTP_LLM_OUTCOME_ERROR;
+
+        if (broken || rc == NGX_HTTP_TOO_MANY_REQUESTS) {
+            ngx_http_llm_all_failed(ctx, rc);
+        }
+    }
+
+    ctx->finalize_request(r, rc);
+}
+
+
+/* Only ever brought forward: a timer that fires early looks again. */
+
+static void
+ngx_http_llm_timer_set(ngx_http_llm_ctx_t *ctx, ngx_msec_t ms)
+{
+    if (ctx->timer.handler == NULL) {
+        ctx->timer.handler = ngx_http_llm_timer_handler;
+        ctx->timer.log = ctx->request->connection->log;
+        ctx->timer.data = ctx;
+    }
+
+    if (ctx->timer.timer_set) {
+
+        if ((ngx_msec_int_t) (ctx->timer.timer.key - ngx_current_msec)
+            <= (ngx_msec_int_t) ms)
+        {
+            return;
+        }
+
+        ngx_del_timer(&ctx->timer);
+    }
+
+    ngx_add_timer(&ctx->timer, ms);
+}
+
+
+/*
+ * One timer for all of a provider's deadlines: it finds out which one holds
+ * now, and sleeps on where that is still ahead.
+ */
+
+static void
+ngx_http_llm_timer_handler(ngx_event_t *ev)
+{
+    ngx_msec_t                deadline;
+    ngx_connection_t         *c;
+    ngx_http_request_t       *r;
+    ngx_http_llm_ctx_t       *ctx;
+    ngx_http_upstream_t      *u;
+    ngx_http_llm_fault_e      fault;
+    ngx_http_llm_timeouts_t  *timeout;
+
+    ctx = ev->data;
+    r = ctx->request;
+    u = r->upstream;
+    c = u->peer.connection;
+
+    ev->timedout = 0;
+
+    if (c == NULL || ctx->now.provider == NULL) {
+        return;
+    }
+
+    timeout = &ctx->now.provider->timeout;
+
+    if (ctx->committed) {
+
+        if (c->read->ready || r->connection->buffered) {
+
+            /* it is the caller who is slow */
+
+            ctx->last_read = ngx_current_msec;
+        }
+
+        deadline = ctx->last_read + timeout->idle;
+        fault = NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT;
+
+    } else if (u->state->connect_time == (ngx_msec_t) -1) {
+        deadline = u->start_time + timeout->connect;
+        fault = NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT;
+
+    } else {
+        deadline = u->start_time + u->state->connect_time
+                   + (ctx->stream ? timeout->header : timeout->answer);
+        fault = NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT;
+    }
+
+    if ((ngx_msec_int_t) (deadline - ngx_current_msec) > 0) {
+        ngx_add_timer(ev, deadline - ngx_current_msec);
+        return;
+    }
+
+    ngx_http_llm_expire(r, ctx, fault);
+}
+
+
+/* Ends the attempt as a timeout of nginx's own would. */
+
+static void
+ngx_http_llm_expire(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_fault_e fault)
+{
+    ngx_event_t       *ev;
+    ngx_connection_t  *c, *pc;
+
+    c = r->connection;
+    pc = r->upstream->peer.connection;
+
+    ctx->fault = fault;
+
+    ev = (fault == NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT) ? pc->write : pc->read;
+
+    ev->timedout = 1;
+
+    ngx_http_set_log_request(c->log, r);
+
+    ev->handler(ev);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+#if (NGX_HTTP_SSL)
+
+/* TLS sessions are a provider's, and a location's with its settings. */
+
+static ngx_int_t
+ngx_http_llm_set_session(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_http_llm_ctx_t *ctx = data;
+
+    ngx_ssl_session_t  *session;
+
+    session = ctx->llcf->sessions[ctx->now.provider->index];
+
+    return ngx_ssl_set_session(pc->connection, session);
+}
+
+
+static void
+ngx_http_llm_save_session(ngx_peer_connection_t *pc, void *data)
+{
+    ngx_http_llm_ctx_t *ctx = data;
+
+    ngx_ssl_session_t  *session, **saved;
+
+    session = ngx_ssl_get_session(pc->connection);
+
+    if (session == NULL) {
+        return;
+    }
+
+    saved = &ctx->llcf->sessions[ctx->now.provider->index];
+
+    if (*saved) {
+        ngx_ssl_free_session(*saved);
+    }
+
+    *saved = session;
+}
+
+#endif

@@ -1,0 +1,587 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * The zone holds a record for each provider and each route, found by name.
+ * A record is never moved, and is taken away only when no living process
+ * can know it.  Thresholds are not here: they are each configuration's own.
+ *
+ * The zone is initialized by the master while the workers of the previous
+ * configuration go on using it, and the reload may still fail afterwards:
+ * records are added, nothing that exists is touched.
+ */
+
+
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d01
+#define NGX_HTTP_LLM_MAX_SLOTS  64
+
+
+static ngx_int_t ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data);
+static ngx_int_t ngx_http_llm_zone_create(ngx_shm_zone_t *shm_zone,
+    ngx_slab_pool_t *shpool);
+static ngx_http_llm_record_t *ngx_http_llm_zone_record(
+    ngx_http_llm_main_conf_t *mcf, ngx_slab_pool_t *shpool,
+    ngx_http_llm_kind_e kind, ngx_str_t *name);
+static ngx_http_llm_record_t *ngx_http_llm_record_create(
+    ngx_slab_pool_t *shpool, ngx_uint_t nslots, ngx_http_llm_kind_e kind,
+    ngx_str_t *name);
+static void ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
+    ngx_http_llm_record_t *record);
+static void ngx_http_llm_zone_reclaim(ngx_http_llm_shctx_t *sh,
+    ngx_slab_pool_t *shpool, ngx_uint_t active);
+static ngx_http_llm_shctx_t *ngx_http_llm_zone_previous(
+    ngx_shm_zone_t *shm_zone);
+static ngx_int_t ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_shctx_t *from);
+static ngx_uint_t ngx_http_llm_zone_configured(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_kind_e kind, ngx_str_t *name);
+static ngx_int_t ngx_http_llm_zone_no_memory(ngx_shm_zone_t *shm_zone);
+static void ngx_http_llm_slot_settle(ngx_http_llm_shctx_t *sh, ngx_uint_t n);
+
+
+/* of this process; slot 0 is shared by those who found no other */
+
+static ngx_uint_t  ngx_http_llm_slot;
+
+
+/* llm_zone NAME:SIZE */
+
+char *
+ngx_http_llm_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_main_conf_t *mcf = conf;
+
+    u_char     *p;
+    ssize_t     size;
+    ngx_str_t  *value, name, s;
+
+    if (mcf->shm_zone) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    p = (u_char *) ngx_strchr(value[1].data, ':');
+
+    if (p == NULL || p == value[1].data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid zone \"%V\" in \"llm_zone\": expected "
+                           "NAME:SIZE, for example \"llm:1m\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    name.data = value[1].data;
+    name.len = p - name.data;
+
+    s.data = p + 1;
+    s.len = value[1].data + value[1].len - s.data;
+
+    size = ngx_parse_size(&s);
+
+    if (size == NGX_ERROR || size < (ssize_t) (16 * ngx_pagesize)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid zone size \"%V\" in \"llm_zone\": "
+                           "expected a size of at least %uzk",
+                           &s, 16 * ngx_pagesize / 1024);
+        return NGX_CONF_ERROR;
+    }
+
+    mcf->shm_zone = ngx_shared_memory_add(cf, &name, size,
+                                          &ngx_http_llm_module);
+    if (mcf->shm_zone == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (mcf->shm_zone->data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "zone \"%V\" in \"llm_zone\" is already in use",
+                           &name);
+        return NGX_CONF_ERROR;
+    }
+
+    mcf->ccf = (ngx_core_conf_t *) ngx_get_conf(cf->cycle->conf_ctx,
+                                                ngx_core_module);
+
+    mcf->shm_zone->init = ngx_http_llm_zone_init;
+    mcf->shm_zone->data = mcf;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_http_llm_main_conf_t *mcf = shm_zone->data;
+
+    ngx_uint_t                 i;
+    ngx_slab_pool_t           *shpool;
+    ngx_http_llm_route_t     **routep;
+    ngx_http_llm_shctx_t      *previous;
+    ngx_http_llm_main_conf_t  *omcf = data;
+    ngx_http_llm_provider_t  **providerp;
+
+    shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (omcf == NULL && !shm_zone->shm.exists) {
+
+        if (ngx_http_llm_zone_create(shm_zone, shpool) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        mcf->sh = shpool->data;
+
+        previous = ngx_http_llm_zone_previous(shm_zone);
+
+        if (previous
+            && ngx_http_llm_zone_import(mcf, shpool, previous) != NGX_OK)
+        {
+            return ngx_http_llm_zone_no_memory(shm_zone);
+        }
+    }
+
+    mcf->sh = shpool->data;
+
+    mcf->generation = ++mcf->sh->generation;
+
+    if (omcf) {
+        ngx_http_llm_zone_reclaim(mcf->sh, shpool, omcf->generation);
+    }
+
+    providerp = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+        providerp[i]->record = ngx_http_llm_zone_record(mcf, shpool,
+                                                        NGX_HTTP_LLM_PROVIDER,
+                                                        &providerp[i]->name);
+        if (providerp[i]->record == NULL) {
+            return ngx_http_llm_zone_no_memory(shm_zone);
+        }
+    }
+
+    routep = mcf->routes.elts;
+
+    for (i = 0; i < mcf->routes.nelts; i++) {
+        routep[i]->record = ngx_http_llm_zone_record(mcf, shpool,
+                                                     NGX_HTTP_LLM_ROUTE,
+                                                     &routep[i]->uscf->host);
+        if (routep[i]->record == NULL) {
+            return ngx_http_llm_zone_no_memory(shm_zone);
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_zone_no_memory(ngx_shm_zone_t *shm_zone)
+{
+    ngx_http_llm_main_conf_t *mcf = shm_zone->data;
+
+    ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                  "\"llm_zone\" \"%V\" of %uzk has no room for %ui providers "
+                  "and %ui routes: expected a larger size, some 16k each",
+                  &shm_zone->shm.name, shm_zone->shm.size / 1024,
+                  mcf->providers.nelts, mcf->routes.nelts);
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_llm_zone_create(ngx_shm_zone_t *shm_zone, ngx_slab_pool_t *shpool)
+{
+    size_t                     len;
+    ngx_int_t                  nslots;
+    ngx_http_llm_shctx_t      *sh;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    /* two generations of workers live side by side during a reload */
+
+    mcf = shm_zone->data;
+
+    nslots = 2 * ngx_max(mcf->ccf->worker_processes, 1) + 2;
+    nslots = ngx_min(ngx_max(nslots, 8), NGX_HTTP_LLM_MAX_SLOTS);
+
+    len = sizeof(ngx_http_llm_shctx_t) + nslots * sizeof(sh->slots[0]);
+
+    sh = ngx_slab_calloc(shpool, len);
+    if (sh == NULL) {
+        return NGX_ERROR;
+    }
+
+    sh->layout = NGX_HTTP_LLM_LAYOUT;
+    sh->epoch = ngx_current_msec;
+    sh->nslots = nslots;
+
+    shpool->data = sh;
+
+    shpool->log_nomem = 0;
+
+    len = sizeof(" in llm_zone \"\"") + shm_zone->shm.name.len;
+
+    shpool->log_ctx = ngx_slab_alloc(shpool, len);
+    if (shpool->log_ctx == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_sprintf(shpool->log_ctx, " in llm_zone \"%V\"%Z",
+                &shm_zone->shm.name);
+
+    return NGX_OK;
+}
+
+
+/*
+ * The zone of the running configuration, where this one could not be used
+ * as it is: its size is another, or the module was loaded anew.
+ */
+
+static ngx_http_llm_shctx_t *
+ngx_http_llm_zone_previous(ngx_shm_zone_t *shm_zone)
+{
+    ngx_uint_t             i;
+    ngx_list_part_t       *part;
+    ngx_shm_zone_t        *zone;
+    ngx_slab_pool_t       *shpool;
+    ngx_http_llm_shctx_t  *sh;
+
+    part = (ngx_list_part_t *) &ngx_cycle->shared_memory.part;
+    zone = part->elts;
+
+    for (i = 0; /* void */; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                return NULL;
+            }
+
+            part = part->next;
+            zone = part->elts;
+            i = 0;
+        }
+
+        if (zone[i].shm.addr == NULL
+            || zone[i].shm.addr == shm_zone->shm.addr
+            || zone[i].shm.name.len != shm_zone->shm.name.len
+            || ngx_strncmp(zone[i].shm.name.data, shm_zone->shm.name.data,
+                           shm_zone->shm.name.len)
+               != 0)
+        {
+            continue;
+        }
+
+        shpool = (ngx_slab_pool_t *) zone[i].shm.addr;
+        sh = shpool->data;
+
+        return (sh && sh->layout == NGX_HTTP_LLM_LAYOUT) ? sh : NULL;
+    }
+}
+
+
+/*
+ * Takes over what the providers and routes of this configuration have in
+ * another zone.  Workers that still finish requests there are not heard
+ * any more, so what they have in flight is settled here.
+ */
+
+static ngx_int_t
+ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_shctx_t *from)
+{
+    ngx_uint_t              i;
+    ngx_http_llm_record_t  *record, *old;
+
+    mcf->sh->epoch = from->epoch;
+    mcf->sh->generation = from->generation;
+
+    for (old = from->records; old; old = old->next) {
+
+        if (!ngx_http_llm_zone_configured(mcf, old->kind, &old->name)) {
+            continue;
+        }
+
+        record = ngx_http_llm_zone_record(mcf, shpool, old->kind, &old->name);
+        if (record == NULL) {
+            return NGX_ERROR;
+        }
+
+        /* word by word: the old workers go on */
+
+        llm_circuit_copy(&record->circuit, &old->circuit);
+        llm_history_copy(&record->history, &old->history);
+        record->last_failure = old->last_failure;
+
+        for (i = 0; i < from->nslots; i++) {
+            llm_counters_add(&record->counters[0], &old->counters[i]);
+        }
+
+        if (record->kind == NGX_HTTP_LLM_PROVIDER) {
+            llm_counters_settle(&record->counters[0]);
+        }
+    }
+
+    ngx_log_error(NGX_LOG_NOTICE, mcf->shm_zone->shm.log, 0,
+                  "llm zone \"%V\" is laid out anew, "
+                  "circuits and counters are taken over",
+                  &mcf->shm_zone->shm.name);
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_zone_configured(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_kind_e kind, ngx_str_t *name)
+{
+    if (kind == NGX_HTTP_LLM_PROVIDER) {
+        return ngx_http_llm_find_provider(mcf, name) != NULL;
+    }
+
+    return ngx_http_llm_find_route(mcf, name) != NULL;
+}
+
+
+/* Finds the record of this name, or makes it; it belongs to mcf from now. */
+
+static ngx_http_llm_record_t *
+ngx_http_llm_zone_record(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_kind_e kind, ngx_str_t *name)
+{
+    ngx_http_llm_record_t  *record;
+
+    for (record = mcf->sh->records; record; record = record->next) {
+
+        if (record->kind == kind
+            && record->name.len == name->len
+            && ngx_strncmp(record->name.data, name->data, name->len) == 0)
+        {
+            record->generation = mcf->sh->generation;
+            return record;
+        }
+    }
+
+    record = ngx_http_llm_record_create(shpool, mcf->sh->nslots, kind, name);
+    if (record == NULL) {
+        return NULL;
+    }
+
+    record->generation = mcf->sh->generation;
+    record->next = mcf->sh->records;
+
+    ngx_memory_barrier();
+
+    mcf->sh->records = record;
+
+    return record;
+}
+
+
+static ngx_http_llm_record_t *
+ngx_http_llm_record_create(ngx_slab_pool_t *shpool, ngx_uint_t nslots,
+    ngx_http_llm_kind_e kind, ngx_str_t *name)
+{
+    ngx_http_llm_record_t  *record;
+
+    /* slab chunks of these sizes are aligned to cache lines */
+
+    record = ngx_slab_calloc(shpool, sizeof(ngx_http_llm_record_t));
+    if (record == NULL) {
+        return NULL;
+    }
+
+    record->kind = kind;
+    record->name.len = name->len;
+
+    record->name.data = ngx_slab_alloc(shpool, name->len);
+    record->counters = ngx_slab_calloc(shpool,
+                                       nslots * sizeof(llm_counters_t));
+
+    if (record->name.data == NULL || record->counters == NULL) {
+        ngx_http_llm_record_free(shpool, record);
+        return NULL;
+    }
+
+    ngx_memcpy(record->name.data, name->data, name->len);
+
+    return record;
+}
+
+
+static void
+ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
+    ngx_http_llm_record_t *record)
+{
+    if (record->name.data) {
+        ngx_slab_free(shpool, record->name.data);
+    }
+
+    if (record->counters) {
+        ngx_slab_free(shpool, record->counters);
+    }
+
+    ngx_slab_free(shpool, record);
+}
+
+
+/*
+ * Frees the records that only configurations older than every living
+ * worker's, and older than the running one, can know.
+ */
+
+static void
+ngx_http_llm_zone_reclaim(ngx_http_llm_shctx_t *sh, ngx_slab_pool_t *shpool,
+    ngx_uint_t active)
+{
+    ngx_pid_t                pid;
+    ngx_uint_t               i;
+    ngx_http_llm_record_t   *record, **recordp;
+
+    for (i = 0; i < sh->nslots; i++) {
+
+        pid = (ngx_pid_t) sh->slots[i].pid;
+
+        if (pid && sh->slots[i].generation < active
+            && (kill(pid, 0) == 0 || ngx_errno != ESRCH))
+        {
+            active = sh->slots[i].generation;
+        }
+    }
+
+    recordp = &sh->records;
+
+    while (*recordp) {
+        record = *recordp;
+
+        if (record->generation >= active) {
+            recordp = &record->next;
+            continue;
+        }
+
+        *recordp = record->next;
+
+        ngx_http_llm_record_free(shpool, record);
+    }
+}
+
+
+/*
+ * A worker takes a slot for its counters.  Slots of the dead are settled on
+ * the way: the master starts a successor for whoever was killed.
+ */
+
+ngx_int_t
+ngx_http_llm_zone_join(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf)
+{
+    ngx_uint_t             i;
+    ngx_atomic_t          *pid;
+    ngx_atomic_uint_t      old;
+    ngx_http_llm_shctx_t  *sh;
+
+    sh = mcf->sh;
+
+    ngx_http_llm_slot = 0;
+
+    for (i = 1; i < sh->nslots; i++) {
+
+        pid = &sh->slots[i].pid;
+        old = *pid;
+
+        if (old
+            && (kill((ngx_pid_t) old, 0) == 0 || ngx_errno != ESRCH)
+            && (ngx_pid_t) old != ngx_pid)
+        {
+            continue;
+        }
+
+        if (!ngx_atomic_cmp_set(pid, old, (ngx_atomic_uint_t) ngx_pid)) {
+            continue;
+        }
+
+        if (old) {
+            ngx_http_llm_slot_settle(sh, i);
+        }
+
+        if (ngx_http_llm_slot) {
+            *pid = 0;
+            continue;
+        }
+
+        sh->slots[i].generation = mcf->generation;
+        ngx_http_llm_slot = i;
+    }
+
+    if (ngx_http_llm_slot == 0) {
+        ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
+                      "llm zone \"%V\" has slots for %ui workers only",
+                      &mcf->shm_zone->shm.name, sh->nslots - 1);
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_llm_zone_leave(ngx_http_llm_main_conf_t *mcf)
+{
+    if (ngx_http_llm_slot == 0) {
+        return;
+    }
+
+    ngx_http_llm_slot_settle(mcf->sh, ngx_http_llm_slot);
+
+    mcf->sh->slots[ngx_http_llm_slot].pid = 0;
+
+    ngx_http_llm_slot = 0;
+}
+
+
+static void
+ngx_http_llm_slot_settle(ngx_http_llm_shctx_t *sh, ngx_uint_t n)
+{
+    ngx_http_llm_record_t  *record;
+
+    for (record = sh->records; record; record = record->next) {
+        if (record->kind == NGX_HTTP_LLM_PROVIDER) {
+            llm_counters_settle(&record->counters[n]);
+        }
+    }
+}
+
+
+/* The circuits' clock: milliseconds, monotonic, the same in all workers. */
+
+uint32_t
+ngx_http_llm_now(ngx_http_llm_main_conf_t *mcf)
+{
+    return (uint32_t) (ngx_current_msec - mcf->sh->epoch);
+}
+
+
+/* Where this process counts. */
+
+llm_counters_t *
+ngx_http_llm_counters(ngx_http_llm_record_t *record)
+{
+    return &record->counters[ngx_http_llm_slot];
+}
+
+
+/* For people, never for decisions: milliseconds since 1970. */
+
+uint64_t
+ngx_http_llm_wall_clock(void)
+{
+    ngx_time_t  *tp;
+
+    tp = ngx_timeofday();
+
+    return (uint64_t) tp->sec * 1000 + tp->msec;
+}
