@@ -142,7 +142,8 @@ main(void)
 
     measure_big("json/scan_1m_lines_gbps", head,
                 "The committee met again in the afternoon; nothing in the "
-                "minutes says who\\nasked for the \\\"second\\\" reading.\\n\\n",
+                "minutes says who\\nasked for the \\\"second\\\" reading."
+                "\\n\\n",
                 tail, 1 << 20);
 
     measure_big("json/scan_1m_unicode_gbps", head,

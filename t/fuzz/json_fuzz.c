@@ -1,0 +1,149 @@
+/*
+ * The JSON scanner: a body in one piece and in the pieces that the first two
+ * bytes of the input ask for must give the same, and what is said of the
+ * model must be true of the body.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "llm_json.h"
+
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+
+/* Scans a copy of the piece that has no byte too many. */
+static void
+scan_piece(llm_json_t *j, const uint8_t *p, size_t len)
+{
+    uint8_t  *copy;
+
+    copy = malloc(len);
+
+    if (copy == NULL) {
+        return;
+    }
+
+    memcpy(copy, p, len);
+    llm_json_scan(j, copy, len);
+    free(copy);
+}
+
+
+/* One piece of first bytes, the others of step. */
+static void
+scan(llm_json_t *j, const uint8_t *p, size_t len, size_t first, size_t step)
+{
+    size_t  n;
+
+    memset(j, 0xa5, sizeof(llm_json_t));
+    llm_json_init(j);
+
+    for (n = first; len != 0; n = step) {
+        n = (n > len) ? len : n;
+        scan_piece(j, p, n);
+        p += n;
+        len -= n;
+    }
+
+    llm_json_end(j);
+}
+
+
+static void
+check(int ok)
+{
+    if (!ok) {
+        abort();
+    }
+}
+
+
+static void
+check_same(const llm_json_t *a, const llm_json_t *b)
+{
+    check(a->error == b->error && a->offset == b->offset);
+
+    if (a->error != NULL) {
+        return;
+    }
+
+    check(a->root == b->root && a->model == b->model);
+    check(a->stream == b->stream);
+    check(a->model_too_long == b->model_too_long);
+    check(a->model_start == b->model_start);
+    check(a->model_end == b->model_end);
+    check(a->model_len == b->model_len);
+    check(memcmp(a->model_value, b->model_value, a->model_len) == 0);
+}
+
+
+/* The bytes between the offsets are a string, and the one that was found. */
+static void
+check_model(const llm_json_t *j, const uint8_t *p, size_t len)
+{
+    size_t      n;
+    uint8_t    *text;
+    llm_json_t  again;
+
+    check(j->offset == len && j->model_len <= LLM_JSON_STRING);
+
+    if (j->model != LLM_JSON_STRING_VALUE) {
+        check(j->model_start == 0 && j->model_end == 0 && j->model_len == 0);
+        return;
+    }
+
+    check(j->model_start + 2 <= j->model_end && j->model_end < len);
+    check(p[j->model_start] == '"' && p[j->model_end - 1] == '"');
+
+    n = (size_t) (j->model_end - j->model_start);
+    text = malloc(n + 10);
+
+    if (text == NULL) {
+        return;
+    }
+
+    memcpy(text, "{\"model\":", 9);
+    memcpy(text + 9, p + j->model_start, n);
+    text[9 + n] = '}';
+
+    scan(&again, text, n + 10, n + 10, 1);
+    free(text);
+
+    check(again.error == NULL && again.model == LLM_JSON_STRING_VALUE);
+    check(again.model_start == 9 && again.model_end == 9 + n);
+    check(again.model_too_long == j->model_too_long);
+    check(again.model_len == j->model_len);
+    check(memcmp(again.model_value, j->model_value, j->model_len) == 0);
+}
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    size_t      first, step;
+    llm_json_t  whole, split;
+
+    if (size < 2) {
+        return 0;
+    }
+
+    first = data[0];
+    step = 1 + data[1] % 80;
+    data += 2;
+    size -= 2;
+
+    scan(&whole, data, size, size, 1);
+    scan(&split, data, size, first, step);
+    check_same(&whole, &split);
+
+    if (whole.error == NULL) {
+        check_model(&whole, data, size);
+
+    } else {
+        check(whole.offset <= size);
+    }
+
+    return 0;
+}
