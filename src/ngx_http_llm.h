@@ -201,6 +201,7 @@ typedef struct {
     ngx_array_t                   passes;         /* .._pass_t */
     ngx_uint_t                    generation;
     unsigned                      tls:1;          /* some endpoint is https */
+    unsigned                      status:1;       /* some llm_status */
 } ngx_http_llm_main_conf_t;
 
 

@@ -34,7 +34,8 @@ struct ngx_http_llm_level_s {
 typedef struct {
     const char                   *name;
     const char                   *value;
-    ngx_uint_t                    tls;            /* if an endpoint is https */
+    unsigned                      tls:1;          /* if an endpoint is https */
+    unsigned                      file:1;         /* the value is a path */
 } ngx_http_llm_default_t;
 
 
@@ -63,25 +64,25 @@ static ngx_uint_t ngx_http_llm_has_base(ngx_http_llm_main_conf_t *mcf,
 
 
 /*
- * proxy_buffer_size stays nginx's: its other buffers are sized after it.
  * The timeouts of the proxy module are out of the way of each provider's own.
+ * A provider steers its own answer, but nothing inside of nginx.
  */
 
 static ngx_http_llm_default_t  ngx_http_llm_defaults[] = {
-    { "proxy_http_version", "1.1", 0 },
-    { "proxy_buffering", "off", 0 },
-    { "proxy_connect_timeout", "1d", 0 },
-    { "proxy_read_timeout", "1d", 0 },
+    { "proxy_http_version", "1.1", 0, 0 },
+    { "proxy_buffering", "off", 0, 0 },
+    { "proxy_connect_timeout", "1d", 0, 0 },
+    { "proxy_read_timeout", "1d", 0, 0 },
     { "proxy_next_upstream",
-      "error timeout invalid_header http_429 non_idempotent", 0 },
+      "error timeout invalid_header http_429 non_idempotent", 0, 0 },
     { "proxy_ignore_headers",
       "X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate "
-      "X-Accel-Buffering X-Accel-Charset", 0 },
-    { "proxy_ssl_server_name", "on", 1 },
-    { "proxy_ssl_verify", "on", 1 },
-    { "proxy_ssl_verify_depth", "4", 1 },
-    { "proxy_ssl_trusted_certificate", NGX_HTTP_LLM_CA_FILE, 1 },
-    { NULL, NULL, 0 }
+      "X-Accel-Buffering X-Accel-Charset", 0, 0 },
+    { "proxy_ssl_server_name", "on", 1, 0 },
+    { "proxy_ssl_verify", "on", 1, 0 },
+    { "proxy_ssl_verify_depth", "4", 1, 0 },
+    { "proxy_ssl_trusted_certificate", NGX_HTTP_LLM_CA_FILE, 1, 1 },
+    { NULL, NULL, 0, 0 }
 };
 
 
@@ -147,7 +148,9 @@ ngx_http_llm_defaults_init(ngx_conf_t *cf, void *conf)
 
     if (mcf->shm_zone == NULL) {
 
-        if (mcf->providers.nelts == 0 && mcf->passes.nelts == 0) {
+        if (mcf->providers.nelts == 0 && mcf->passes.nelts == 0
+            && !mcf->status)
+        {
             return NGX_CONF_OK;
         }
 
@@ -255,6 +258,14 @@ ngx_http_llm_default_apply(ngx_conf_t *cf, ngx_http_llm_level_t *level,
         {
             return NGX_CONF_OK;
         }
+    }
+
+    if (def->file && access(def->value, R_OK) == -1) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, ngx_errno,
+                      "no certificates of the system's CAs in \"%s\": expected "
+                      "the package ca-certificates, or \"%s\" with a file "
+                      "of your own", def->value, def->name);
+        return NGX_CONF_ERROR;
     }
 
     if (ngx_array_init(&args, cf->temp_pool, 8, sizeof(ngx_str_t)) != NGX_OK) {

@@ -48,12 +48,9 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
 
     if (ctx) {
 
-        if (!ctx->body_ready) {
-            return NGX_DONE;
-        }
+        /* the body was waited for */
 
-        return ctx->content_handler ? NGX_DECLINED
-                                    : ngx_http_llm_decide(r, ctx);
+        return ctx->body_ready ? ngx_http_llm_decide(r, ctx) : NGX_DONE;
     }
 
     ctx = ngx_http_llm_create_ctx(r, llcf);

@@ -379,6 +379,7 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     llcf->status = 1;
+    mcf->status = 1;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
     clcf->handler = ngx_http_llm_status_handler;

@@ -138,6 +138,7 @@ static told_t mine;
 static llm_token_t held, other;
 static uint16_t epoch_then;
 static bool taken_then;
+static uint32_t steps_of_mine;
 static uint32_t now;
 
 
@@ -731,6 +732,103 @@ of_two_throttles_the_longer_one_holds(void **state)
 
 
 static void
+be_throttled_no_more(void)
+{
+    held = admitted();
+    other = admitted();
+    report(&mine, other, LLM_CLASS_THROTTLE, 100);
+    now += 100;
+}
+
+
+static void
+who_asks_takes_away_no_new_throttle(void **state)
+{
+    static const scene_t scene = {
+        &two_permits, be_throttled_no_more, acquire, throttle_longer,
+        the_longer_throttle_holds
+    };
+
+    (void) state;
+    play(&scene);
+}
+
+
+static void
+reset(void)
+{
+    llm_circuit_reset(&shared->circuit, now, &mine.tr);
+}
+
+
+static void
+it_was_the_reset(void)
+{
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    assert_int_equal(view().reason, LLM_REASON_RESET);
+    assert_int_equal(view().epoch, shared->told.late ? 1 : 2);
+}
+
+
+static void
+the_status_tells_the_reason_of_the_last_transition(void **state)
+{
+    static const scene_t scene = {
+        &two_permits, be_near_the_threshold, report_failure, reset,
+        it_was_the_reset
+    };
+
+    (void) state;
+    play(&scene);
+}
+
+
+/* A process with a late clock reopens, and for us that is over already. */
+static void
+reopen_in_the_past(void)
+{
+    llm_token_t token;
+
+    steps_of_mine = 0;
+    now -= 500;
+
+    if (view().state == LLM_CIRCUIT_OPEN) {
+        now += 500;
+        (void) admitted();
+        steps_of_mine += mine.tr.reason != LLM_REASON_NONE;
+        now -= 500;
+    }
+
+    token = (llm_token_t) { .epoch = (uint16_t) view().epoch };
+    llm_circuit_break(&shared->circuit, &sc, &token, now, 0, &mine.late,
+                      &mine.tr);
+    steps_of_mine += mine.tr.reason != LLM_REASON_NONE;
+    now += 500;
+}
+
+
+static void
+no_step_went_untold(void)
+{
+    assert_int_equal(view().epoch,
+                     1 + steps_of_mine
+                     + (shared->told.tr.reason != LLM_REASON_NONE));
+}
+
+
+static void
+no_transition_is_missing_in_the_log(void **state)
+{
+    static const scene_t scene = {
+        &one_permit, be_due, acquire, reopen_in_the_past, no_step_went_untold
+    };
+
+    (void) state;
+    play(&scene);
+}
+
+
+static void
 a_worker_killed_at_any_instruction_wedges_nothing(void **state)
 {
     static const scene_t scenes[] = {
@@ -1117,6 +1215,9 @@ main(void)
         TEST(no_success_of_two_at_once_is_lost),
         TEST(of_two_late_hints_the_longer_one_holds),
         TEST(of_two_throttles_the_longer_one_holds),
+        TEST(who_asks_takes_away_no_new_throttle),
+        TEST(the_status_tells_the_reason_of_the_last_transition),
+        TEST(no_transition_is_missing_in_the_log),
         TEST(a_worker_killed_at_any_instruction_wedges_nothing),
         TEST(sixteen_workers_agree_on_every_transition),
         TEST(killed_workers_cost_no_more_than_their_own_log_line)

@@ -1014,6 +1014,22 @@ after_the_calm_a_trip_is_a_first_one(void **state)
 
 
 static void
+after_the_calm_one_failure_that_trips_is_a_first_one(void **state)
+{
+    (void) state;
+
+    conf.failure_threshold = 1;
+    climb(2);
+    now += view().retry;
+    recover();
+    now += 4 * OPEN;
+    trip();
+    assert_int_equal(view().level, 0);
+    assert_int_equal(tr.duration, OPEN);
+}
+
+
+static void
 the_calm_lasts_as_long_as_the_open_time_of_the_level(void **state)
 {
     (void) state;
@@ -1306,13 +1322,48 @@ disabled_admits_whatever_happens(void **state)
 
 
 static void
+disabled_counts_no_failure_and_opens_for_none(void **state)
+{
+    (void) state;
+
+    call(LLM_CLASS_FAILURE);
+    admin(LLM_ADMIN_DISABLED);
+
+    for (int i = 0; i < 100; i++) {
+        call(LLM_CLASS_FAILURE);
+        call(LLM_CLASS_CREDENTIAL);
+        llm_circuit_break(&c, &conf, &token, now, 0, &late, &tr);
+        assert_int_equal(tr.reason, LLM_REASON_NONE);
+        assert_int_equal(view().failures, 1);
+        assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    }
+}
+
+
+static void
+a_throttle_outlives_a_while_of_being_disabled(void **state)
+{
+    (void) state;
+
+    call_hint(LLM_CLASS_THROTTLE, 4000);
+    admin(LLM_ADMIN_DISABLED);
+    call(LLM_CLASS_SUCCESS);
+    admin(LLM_ADMIN_AUTO);
+    refused(LLM_REFUSED_THROTTLED, 4000);
+}
+
+
+static void
 a_circuit_that_is_off_admits_and_writes_nothing(void **state)
 {
     llm_circuit_t before;
 
     (void) state;
 
+    call_hint(LLM_CLASS_THROTTLE, 100);
+    now += 100;
     trip();
+    c.throttle = (uint64_t) 1 << 32 | now;
     now += OPEN;
     before = c;
     conf.off = true;
@@ -1955,6 +2006,7 @@ main(void)
         TEST(the_nonce_wraps_without_mixing_up_permits),
         TEST(a_relapse_in_the_calm_opens_for_longer),
         TEST(after_the_calm_a_trip_is_a_first_one),
+        TEST(after_the_calm_one_failure_that_trips_is_a_first_one),
         TEST(the_calm_lasts_as_long_as_the_open_time_of_the_level),
         TEST(a_success_in_the_calm_writes_nothing),
         TEST(a_recovery_at_level_0_has_its_calm_as_well),
@@ -1972,6 +2024,8 @@ main(void)
         TEST(forced_open_refuses_until_it_is_taken_back),
         TEST(an_operators_word_keeps_a_deadline),
         TEST(disabled_admits_whatever_happens),
+        TEST(disabled_counts_no_failure_and_opens_for_none),
+        TEST(a_throttle_outlives_a_while_of_being_disabled),
         TEST(a_circuit_that_is_off_admits_and_writes_nothing),
         TEST(a_probe_of_before_the_reload_frees_its_permit_when_off),
         TEST(observe_moves_as_always_and_refuses_nobody),

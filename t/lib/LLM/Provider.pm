@@ -51,7 +51,7 @@ a regular expression.
 =item requests
 
 Every request so far, in the order of their answers: connection (its
-number, from 1), time, raw_head, method, uri, version, headers (lower-case
+number, from 1 and never used again), time, raw_head, method, uri, version, headers (lower-case
 name => [values]), body, sni, sent (bytes of the answer), and outcome:
 
     waiting     being answered
@@ -59,17 +59,20 @@ name => [values]), body, sni, sent (bytes of the answer), and outcome:
     closed, reset, stalled      as the step says
     gone        the client closed before the answer was done
 
-A request whose body never became whole is none; stats->{aborted} counts.
+A request whose body never became whole is none; stats->{aborted} counts
+those.
 
 =item connections, stats
 
 stats: requests, connections, open, idle, stale, aborted, and
 handshake_failures.
 
-=item wait_requests(N, [SECONDS]), wait_for(sub { ... }, [SECONDS])
+=item wait_requests(N, [SECONDS]), wait_outcome(OUTCOME, [SECONDS])
 
-Poll until at least N requests are there, or the sub, called with the
-provider, returns true; false after 5 seconds.
+=item wait_for(sub { ... }, [SECONDS])
+
+Poll until at least N requests are there, or one has this outcome, or the
+sub, called with the provider, returns true; false after 5 seconds.
 
 =item forget
 
@@ -263,6 +266,15 @@ sub wait_requests {
 
     return $self->wait_for(sub { $_[0]->stats->{requests} >= $count },
         $patience);
+}
+
+sub wait_outcome {
+    my ($self, $outcome, $patience) = @_;
+
+    return $self->wait_for(
+        sub { grep { $_->{outcome} eq $outcome } $_[0]->requests },
+        $patience,
+    );
 }
 
 sub wait_for {

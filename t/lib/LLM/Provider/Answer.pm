@@ -24,6 +24,8 @@ use List::Util qw(pairkeys);
 
 use LLM::Provider::Dialect;
 
+our @CARP_NOT = ('LLM::Provider');    # mistakes are the test's
+
 my %SHORT = (
     ok    => {},
     reset => { reset => 'start' },

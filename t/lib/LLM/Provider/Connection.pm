@@ -32,7 +32,10 @@ use Time::HiRes qw(time);
 
 use LLM::Provider::Answer;
 
-use constant PIECE => 65536;
+use constant {
+    PIECE      => 65536,
+    HEAD_PIECE => 2048,
+};
 
 sub new {
     my ($class, $server, $socket, $number, $greeting) = @_;
@@ -89,8 +92,7 @@ sub run {
     delete $self->{read_again}, $readable = 1
         if $self->{read_again} && $self->{read_again} <= $now;
 
-    $self->_read if $readable && !$self->{read_again};
-    $self->_parse;
+    $self->_read if $readable;
     $self->_write;
     $self->_close
         if $self->{idle_until} && $self->{idle_until} <= $now
@@ -131,29 +133,37 @@ sub _handshake {
 sub _read {
     my $self = shift;
 
-    return if $self->is_over;
-
-    my $rate = $self->{rate};
-    while (1) {
-        my $size = $rate ? int($rate / 100) || 1 : PIECE;
-        my $got = sysread $self->{socket}, $self->{in}, $size,
+    while ($self->wants_read && !$self->is_over) {
+        my $got = sysread $self->{socket}, $self->{in}, $self->_piece,
             length $self->{in};
 
-        return $self->_gone if defined $got && $got == 0;
-        if (!defined $got) {
-            return if $!{EAGAIN} || $!{EWOULDBLOCK} || $!{EINTR};
-            return if ref $self->{socket} eq 'IO::Socket::SSL'
-                && ($SSL_ERROR == SSL_WANT_READ
-                    || $SSL_ERROR == SSL_WANT_WRITE);
+        if (!$got) {
+            return if !defined $got && $self->_must_wait;
             return $self->_gone;
         }
 
         $self->{in} = '' if $self->{state} =~ /^(?:mute|drain)$/;
-        if ($rate) {
-            $self->{read_again} = time + $got / $rate;
-            return;
-        }
+        $self->{read_again} = time + $got / $self->{rate} if $self->{rate};
+        $self->_parse;
     }
+}
+
+# Little of a body must have been read when its header says how to read it.
+
+sub _piece {
+    my $self = shift;
+
+    return $self->{rate}            ? int($self->{rate} / 100) || 1
+         : $self->{state} eq 'head' ? HEAD_PIECE
+         :                            PIECE;
+}
+
+sub _must_wait {
+    my $self = shift;
+
+    return $!{EAGAIN} || $!{EWOULDBLOCK} || $!{EINTR}
+        || ref $self->{socket} eq 'IO::Socket::SSL'
+        && ($SSL_ERROR == SSL_WANT_READ || $SSL_ERROR == SSL_WANT_WRITE);
 }
 
 sub _parse {
@@ -311,10 +321,7 @@ sub _flush {
         my $sent = syswrite $self->{socket}, $self->{out}, PIECE;
 
         if (!defined $sent) {
-            return 0 if $!{EAGAIN} || $!{EWOULDBLOCK} || $!{EINTR};
-            return 0 if ref $self->{socket} eq 'IO::Socket::SSL'
-                && $SSL_ERROR == SSL_WANT_WRITE;
-            $self->_gone;
+            $self->_gone if !$self->_must_wait;
             return 0;
         }
         substr $self->{out}, 0, $sent, '';

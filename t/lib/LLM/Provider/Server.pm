@@ -53,8 +53,7 @@ sub serve {
         last if vec($readable, fileno $self->{control}, 1)
             && !$self->_obey;
         $self->_accept
-            if $self->{listener} && $self->{listener_fd} < 8 * length $readable
-            && vec $readable, $self->{listener_fd}, 1;
+            if $self->{listener} && vec $readable, $self->{listener_fd}, 1;
 
         $_->run(vec($readable, $_->{fd}, 1), vec($writable, $_->{fd}, 1))
             for @{ $self->{peers} };
@@ -87,8 +86,9 @@ sub _accept {
     my $self = shift;
 
     accept my $socket, $self->{listener} or return;
+    $self->{connections}++;
     push @{ $self->{peers} }, LLM::Provider::Connection->new(
-        $self, $socket, ++$self->{connections}, $self->{greeting});
+        $self, $socket, ++$self->{last_peer}, $self->{greeting});
 }
 
 # what the connections ask of their server
@@ -115,7 +115,7 @@ sub log {
     my ($self, $request) = @_;
 
     push @{ $self->{requests} }, $request;
-    return "$self->{name}-" . ++$self->{answers};
+    return "$self->{name}-" . ++$self->{last_answer};
 }
 
 # commands
@@ -165,7 +165,7 @@ sub forget {
 
     $self->{requests} = [];
     $self->{$_} = 0
-        for qw(connections stale aborted handshake_failures answers);
+        for qw(connections stale aborted handshake_failures);
     return;
 }
 
@@ -221,7 +221,8 @@ sub drop {
 sub _listen {
     my ($self, $backlog) = @_;
 
-    $self->{listener}    = $self->{listen}->($backlog);
+    $self->{listener} = $self->{listen}->($backlog);
+    $self->{listener}->blocking(0);
     $self->{listener_fd} = fileno $self->{listener};
 }
 
