@@ -452,7 +452,7 @@ static inline llm_admission_t
 llm_circuit_ask(const llm_circuit_t *c, const llm_circuit_conf_t *conf,
     llm_word_t w, uint32_t now, uint32_t *wait)
 {
-    uint32_t left, throttled;
+    uint32_t throttled;
 
     *wait = 0;
 
@@ -468,7 +468,7 @@ llm_circuit_ask(const llm_circuit_t *c, const llm_circuit_conf_t *conf,
     throttled = llm_throttle_left(c, now);
 
     if (w.state == LLM_CIRCUIT_OPEN) {
-        left = llm_word_left(w, conf, now);
+        uint32_t left = llm_word_left(w, conf, now);
 
         if (left != 0) {
             *wait = llm_max(left, throttled);

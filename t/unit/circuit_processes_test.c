@@ -41,7 +41,7 @@
 #define LEASE 300
 #define HINT 900
 #define NO_PTRACE 77
-#define MANY 350      /* instructions to stop at one by one */
+#define MANY 150      /* instructions; longer calls: see play() */
 #define FAR 20000     /* instructions; no call is as long as that */
 
 
@@ -276,17 +276,19 @@ share_a_cpu(void)
 static pid_t
 begin(const scene_t *scene)
 {
-    pid_t pid = -1;
+    pid_t pid;
+
+#if !defined(__x86_64__)
+    /* a step may come between a load-linked and its store, for ever */
+    skip();
+#endif
 
     clear();
     sc = *scene->conf;
     now = (uint32_t) -100;
     scene->prepare();
 
-#if defined(__x86_64__)
-    /* elsewhere a step may come between a load-linked and its store */
     pid = stopped_process(scene);
-#endif
 
     if (pid < 0) {
         skip();
@@ -315,7 +317,7 @@ length(const scene_t *scene)
 
 /*
  * Plays the scene once for each instruction it could be stopped at; where
- * a build for debugging has very many, for an even choice of them.
+ * there are many, for an even choice of them, another one with each seed.
  */
 static void
 play(const scene_t *scene)
@@ -325,7 +327,7 @@ play(const scene_t *scene)
     share_a_cpu();
 
     steps = length(scene);
-    stride = steps <= MANY ? 1 : steps / 100;
+    stride = 1 + steps / MANY;
 
     for (uint32_t at = seed % stride; at <= steps; at += stride) {
         pid_t pid = begin(scene);
@@ -1028,7 +1030,7 @@ be_operator(process_t *p)
 
 
 static void
-live(uint32_t n, uint32_t life, uint32_t steps)
+live_a_life(uint32_t n, uint32_t life, uint32_t steps)
 {
     process_t p = {
         .random = seed + ((uint64_t) n << 32) + life,
@@ -1083,7 +1085,7 @@ born(uint32_t n, uint32_t life, uint32_t steps)
             (void) sched_yield();
         }
 
-        live(n, life, steps);
+        live_a_life(n, life, steps);
         _exit(0);
     }
 
