@@ -17,7 +17,7 @@ LLM::Nginx - nginx in a directory of its own, for one test
         }
     CONF
     $nginx->start;
-    my $r = LLM::HTTP->new($nginx->url)->get('/');
+    is $nginx->client->get('/')->status, 200;
 
     done_testing;
 
@@ -46,6 +46,10 @@ and {{prefix}} are replaced, and {{NAME}} by what C<with> says.
 =item port([NAME]), url([NAME])
 
 A free loopback port, the same one for the same name.
+
+=item client(...)
+
+A new LLM::HTTP for {{port}}, with these options.
 
 =item file(NAME, CONTENT), prefix
 
@@ -113,6 +117,7 @@ use POSIX qw(WNOHANG);
 use Test::Builder;
 use Time::HiRes qw(time sleep);
 
+use LLM::HTTP;
 use LLM::Port;
 
 use constant POLL => 0.01;
@@ -163,6 +168,12 @@ sub port {
 }
 
 sub url { 'http://127.0.0.1:' . port(@_) }
+
+sub client {
+    my ($self, @option) = @_;
+
+    return LLM::HTTP->new($self->url, @option);
+}
 
 sub file {
     my ($self, $name, $content) = @_;

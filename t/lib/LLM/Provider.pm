@@ -38,6 +38,10 @@ It speaks raw HTTP/1.1 and so has every byte and every moment in its hand.
 
 =item port, address (HOST:PORT), url, name, socket (a unix path)
 
+=item client(...)
+
+A new LLM::HTTP that talks to it directly, with these options.
+
 =item behave(STEP, ...)
 
 What the next answers are, from now on.  The last step repeats.  A request
@@ -179,6 +183,7 @@ use Socket qw(
 );
 use Time::HiRes qw(time sleep);
 
+use LLM::HTTP;
 use LLM::Port;
 use LLM::Provider::Answer;
 use LLM::Provider::Message qw(read_message write_message);
@@ -227,6 +232,12 @@ sub url {
     my $scheme = $self->{tls} ? 'https' : 'http';
     my $end    = $self->{port} ? ''     : ':';
     return "$scheme://" . $self->address . $end;
+}
+
+sub client {
+    my ($self, @option) = @_;
+
+    return LLM::HTTP->new($self->url, @option);
 }
 
 sub behave {
