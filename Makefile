@@ -23,7 +23,7 @@ CORE   := $(sort $(wildcard src/core/*.c))
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
-        test unit check fuzz perl clients bench \
+        test unit check format fuzz perl clients bench \
         deps deps-test deps-bench requirements FORCE
 
 # for recipes that have something to complain about
@@ -79,13 +79,19 @@ unit: ## the core's tests, plain and with the sanitizers
 
 check: ## the look of the C sources, and what analyzers say
 	@echo '== clang-format'
-	@clang-format --dry-run -Werror $(PLAIN_C)
+	@ugly=; for file in $(PLAIN_C); do \
+	    clang-format --dry-run -Werror $$file 2> /dev/null || \
+	        ugly="$$ugly $$file"; \
+	done; $(fail); test -z "$$ugly" || fail "make format would change:$$ugly"
 	@echo '== gcc -fanalyzer'
 	@$(again) -j$(JOBS) $(CORE:src/%.c=build/analyze/%.o)
 	@echo '== cppcheck'
 	@cppcheck --quiet --error-exitcode=1 --std=c11 -j$(JOBS) \
 	    --enable=warning,performance,portability --inline-suppr \
 	    --suppress=missingIncludeSystem -Isrc/core src/core
+
+format: ## give the plain C its look
+	@clang-format -i $(PLAIN_C)
 
 perl: build/$(MODULE) ## nginx with the module, driven by Perl
 	prove -j$(JOBS) -r t
@@ -96,12 +102,14 @@ clients: build/$(MODULE) ## the official clients through the gateway
 fuzz: ## random input for the core, TIME=10 seconds for each target
 	@$(if $(LIBFUZZER),:,echo 'fuzz: skipped, there is no libFuzzer'; exit 0); \
 	$(again) -j$(JOBS) $(FUZZ); \
-	for target in $(FUZZ); do \
-	    name=$$(basename $$target _fuzz); echo "== $$target"; \
+	$(fail); for target in $(FUZZ); do \
+	    name=$$(basename $$target _fuzz); log=build/fuzz/$$name.log; \
 	    mkdir -p build/fuzz/corpus/$$name t/fuzz/corpus/$$name; \
-	    $$target -max_total_time=$(TIME) -artifact_prefix=build/fuzz/ \
-	        -verbosity=0 -print_final_stats=1 -close_fd_mask=1 \
-	        build/fuzz/corpus/$$name t/fuzz/corpus/$$name; \
+	    $$target -max_total_time=$(TIME) -print_final_stats=1 \
+	        -artifact_prefix=build/fuzz/ -close_fd_mask=1 \
+	        build/fuzz/corpus/$$name t/fuzz/corpus/$$name > $$log 2>&1 || \
+	        { tail -n 60 $$log >&2; fail "$$target failed, see $$log"; }; \
+	    echo "$$target: $$(sed -n 's/.*executed_units: *//p' $$log) inputs"; \
 	done
 
 bench: deps deps-bench ## measure, against stock nginx where there is one
@@ -246,7 +254,8 @@ PLAIN_C := $(sort $(wildcard $(addsuffix /*.[ch],\
 LIBFUZZER := $(wildcard $(shell clang -print-runtime-dir \
                  2> /dev/null)/libclang_rt.fuzzer-*.a)
 
-WARNINGS := -std=gnu11 -Wall -Wextra -Werror
+# _GNU_SOURCE: as nginx has it on Linux
+WARNINGS := -std=gnu11 -D_GNU_SOURCE= -Wall -Wextra -Werror
 CHECKED  := -g -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all
 
 # flavour: folder under build/, folder under t/, command, libraries
@@ -257,7 +266,8 @@ build/$(1)/core/%.o: src/core/%.c
 
 build/$(1)/%: t/$(2)/%.c $(CORE:src/%.c=build/$(1)/%.o)
 	@mkdir -p $$(@D)
-	@$(3) $(WARNINGS) -MMD -MP -MF $$@.d -Isrc/core -o $$@ $$^ $(4)
+	@$(3) $(WARNINGS) -MMD -MP -MF $$@.d -Isrc/core -o $$@ \
+	    $$(filter %.c %.o,$$^) $(4)
 endef
 
 $(eval $(call flavour,unit,unit,$(CC) -g -O2,-lcmocka -ljansson -pthread))
