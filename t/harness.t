@@ -13,6 +13,8 @@ use LLM::Provider;
 use Test2::API qw(intercept);
 use Test::More;
 
+delete $ENV{LLM_VALGRIND};    # has no workers to look at
+
 my $CHAT   = '/v1/chat/completions';
 my $ASK    = { model => 'gpt-4.1' };
 my $STREAM = { model => 'gpt-4.1', stream => \1 };
@@ -133,7 +135,6 @@ subtest 'a wrong configuration is told, and changes nothing' => sub {
     $nginx->write_conf(http => 'nothing on;');
     ok !eval { $nginx->start; 1 };
     like $@, qr/unknown directive "nothing".* at \Q$0\E/s;
-    $nginx->expect_log(qr/"nothing"/);
     $nginx->done;
 
     ok !eval { $nginx->write_conf(http => '{{what}}') };
@@ -156,9 +157,9 @@ subtest 'what nginx complains about fails the test' => sub {
     is_deeply [ verdicts($nginx) ], [ 1, 1 ], 'nothing';
 
     $nginx = nginx();
-    kill SEGV => $nginx->workers;
+    kill KILL => $nginx->workers;
     $nginx->wait_log(qr/exited on signal/) or fail 'no signal';
-    is_deeply [ verdicts($nginx) ], [ 0, 1 ], 'a worker has crashed';
+    is_deeply [ verdicts($nginx) ], [ 0, 1 ], 'a worker has died';
 
     $nginx = nginx();
     kill KILL => $nginx->workers, $nginx->master;
@@ -189,9 +190,8 @@ subtest 'it may be one process' => sub {
     my $nginx = nginx(master => 0);
     is $nginx->client->get('/pid')->body, $nginx->master;
     is_deeply [ $nginx->workers ], [ $nginx->master ];
-    configure($nginx, generation => 2);
-    $nginx->reload;
-    is $nginx->client->get('/v1/models')->header('x-generation'), 2;
+    ok !$nginx->has_master;
+    ok !eval { $nginx->reload };
     $nginx->done;
 };
 

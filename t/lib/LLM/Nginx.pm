@@ -71,9 +71,9 @@ lines.
 
 What C<nginx -t> says: (whether it is well, its output).
 
-=item master, workers
+=item master, workers, has_master
 
-Process ids.
+Process ids; and whether there is a master, which reload needs.
 
 =item error_log, access_log, wait_log(PATTERN, [SECONDS]), wait_access(...)
 
@@ -101,7 +101,7 @@ Stops nginx and makes the two assertions now: for a test that runs many.
     LLM_LEAVE       1: the prefix stays, and its name is shown
     LLM_SANITIZE    1: nginx has sanitizers; their reports are looked for
     LLM_VALGRIND    1, or a file of suppressions: nginx runs under valgrind,
-                    as a single process
+                    as a single process, which cannot reload
 
 =cut
 
@@ -257,6 +257,7 @@ sub test_conf {
     my $text = do { local $/; <$output> };
     local ($!, $?);
     close $output;
+    $text =~ s/^\S+ \S+ (\[\w+\]) \d+#\d+: /nginx: $1 /mg;
     $self->expect_log(qr/\Q$_\E/) for $text =~ /\[emerg\] (.*)/g;
     return ($? == 0, $text);
 }
@@ -294,6 +295,7 @@ sub start {
 sub reload {
     my ($self, %option) = @_;
 
+    $self->has_master or croak 'only a master can reload';
     my @old = $self->workers;
     my $reloads = () = $self->error_log =~ /reconfiguring/g;
     kill HUP => $self->{pid};
@@ -301,8 +303,6 @@ sub reload {
     my $done = $self->_wait(sub {
         my $seen = () = $self->error_log =~ /reconfiguring/g;
         return 0 if $seen <= $reloads;
-        return 1 if !$self->{master};
-
         my %is_old = map { $_ => 1 } @old;
         my @now = $self->workers;
         return 0 if @now != $self->{workers} || grep { $is_old{$_} } @now;
@@ -348,12 +348,14 @@ sub upgrade {
 sub quit { $_[0]->_end('QUIT') }
 sub stop { $_[0]->_end('TERM') }
 
-sub master { $_[0]{pid} }
+sub master     { $_[0]{pid} }
+sub has_master { $_[0]{master} }
 
 sub workers {
     my $self = shift;
 
-    return $self->{master} ? _workers_of($self->{pid}) : $self->{pid};
+    my $pid = $self->{pid} or return;
+    return $self->{master} ? _workers_of($pid) : $pid;
 }
 
 sub error_log  { _read("$_[0]{dir}/logs/error.log") }
@@ -509,9 +511,13 @@ sub _fail {
     my ($self, $message) = @_;
 
     my $output = _read("$self->{dir}/logs/output");
-    my @log = split /^/, $self->error_log;
+    my @log = split /\n/, $self->error_log;
     splice @log, 0, -20 if @log > 20;
     $self->_kill;
+
+    # the test has been told, and goes on only if it wanted this
+    delete $self->{status};
+    $self->expect_log(qr/\Q$_\E/) for grep { /\[emerg\]/ } @log;
     croak join "\n", $message, $output, @log;
 }
 
