@@ -55,6 +55,7 @@ static char *ngx_http_llm_default_headers(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_llm_level_t *level);
 static ngx_command_t *ngx_http_llm_proxy_command(ngx_conf_t *cf,
     const char *name);
+static char *ngx_http_llm_check_upstreams(ngx_conf_t *cf);
 static char *ngx_http_llm_resolve_names(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
 static char *ngx_http_llm_resolve_pass(ngx_conf_t *cf,
@@ -174,6 +175,10 @@ ngx_http_llm_defaults_init(ngx_conf_t *cf, void *conf)
     level = ngx_http_conf_get_module_loc_conf(cf, ngx_http_llm_defaults_module);
     level->proxy = ngx_http_conf_get_module_loc_conf(cf,
                                                      ngx_http_proxy_module);
+
+    if (ngx_http_llm_check_upstreams(cf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
 
     return ngx_http_llm_resolve_names(cf, mcf);
 }
@@ -427,6 +432,57 @@ ngx_http_llm_default_headers(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
     }
 
     *source = all;
+
+    return NGX_CONF_OK;
+}
+
+
+/* What the directives of an upstream{} can not see while they are read. */
+
+static char *
+ngx_http_llm_check_upstreams(ngx_conf_t *cf)
+{
+    ngx_uint_t                       i;
+    ngx_http_llm_route_t            *route;
+    ngx_http_upstream_srv_conf_t   **uscfp, *uscf;
+    ngx_http_upstream_main_conf_t   *umcf;
+
+    umcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_upstream_module);
+    uscfp = umcf->upstreams.elts;
+
+    for (i = 0; i < umcf->upstreams.nelts; i++) {
+
+        uscf = uscfp[i];
+
+        if (uscf->srv_conf == NULL) {
+            continue;
+        }
+
+        route = ngx_http_conf_upstream_srv_conf(uscf, ngx_http_llm_module);
+
+        if (route->uscf == NULL && route->strategy_set) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"llm_strategy\" in upstream \"%V\" in %s:%ui: "
+                          "expected \"llm_use\" with it",
+                          &uscf->host, uscf->file_name, uscf->line);
+            return NGX_CONF_ERROR;
+        }
+
+#if (NGX_HTTP_UPSTREAM_ZONE)
+
+        /* nginx would copy its own load balancing there, which is not made */
+
+        if (route->uscf && uscf->shm_zone) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"zone\" in upstream \"%V\" in %s:%ui: "
+                          "expected none, the state of providers is kept in "
+                          "\"llm_zone\"",
+                          &uscf->host, uscf->file_name, uscf->line);
+            return NGX_CONF_ERROR;
+        }
+
+#endif
+    }
 
     return NGX_CONF_OK;
 }

@@ -263,7 +263,7 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    if (value[0].len != sizeof("llm_pass") - 1) {
+    if (ngx_strcmp(value[0].data, "llm_gate") == 0) {
         return NGX_CONF_OK;
     }
 

@@ -28,17 +28,10 @@ typedef struct {
 
 static char *ngx_http_llm_provider_check(ngx_conf_t *cf,
     ngx_http_llm_provider_t *provider);
+static char *ngx_http_llm_endpoint_check(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *provider, ngx_str_t *value);
 static char *ngx_http_llm_endpoint_parse(ngx_conf_t *cf,
     ngx_http_llm_provider_t *provider, ngx_str_t *value, ngx_uint_t port);
-static char *ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_str_t *key, ngx_uint_t *literal);
-static char *ngx_http_llm_key_env(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_str_t *key);
-static char *ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name,
-    ngx_str_t *key);
-static char *ngx_http_llm_add_header(ngx_conf_t *cf,
-    ngx_http_llm_provider_t *provider, ngx_str_t *name, ngx_str_t *value,
-    ngx_uint_t literal);
 static ngx_uint_t ngx_http_llm_is_token(ngx_str_t *s);
 static char *ngx_http_llm_numbers(ngx_conf_t *cf,
     ngx_http_llm_number_t *numbers, void *conf);
@@ -253,7 +246,57 @@ ngx_http_llm_endpoint(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     provider->endpoint = value[1];
 
+    if (ngx_http_llm_endpoint_check(cf, provider, &rest) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     return ngx_http_llm_endpoint_parse(cf, provider, &rest, port);
+}
+
+
+/*
+ * What nginx's own parser would take for a part of the host, or leave in the
+ * path.  A URL with credentials in it is not shown.
+ */
+
+static char *
+ngx_http_llm_endpoint_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
+    ngx_str_t *value)
+{
+    u_char  *p, *last, *host_end;
+
+    last = value->data + value->len;
+    host_end = value->data;
+
+    while (host_end < last
+           && *host_end != '/' && *host_end != '?' && *host_end != '#')
+    {
+        host_end++;
+    }
+
+    if (ngx_strlchr(value->data, host_end, '@')
+        || ngx_strlchr(value->data, last, '#'))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "credentials or a fragment in \"endpoint\" of "
+                           "\"llm_provider\" \"%V\": expected "
+                           "\"https://HOST[:PORT][/PATH]\", and the key in "
+                           "\"api_key\"", &provider->name);
+        return NGX_CONF_ERROR;
+    }
+
+    for (p = value->data; p < last; p++) {
+        if (*p <= 0x20 || *p == 0x7f || *p == '$') {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "a blank, a control character or a variable in "
+                               "\"endpoint\" \"%V\": expected "
+                               "\"https://HOST[:PORT][/PATH]\"",
+                               &provider->endpoint);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
 }
 
 
@@ -287,17 +330,6 @@ ngx_http_llm_endpoint_parse(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
                            "until the next reload",
                            &provider->endpoint, &provider->name);
         u.naddrs = 0;
-    }
-
-    if (ngx_strlchr(u.host.data, u.host.data + u.host.len, '@')
-        || ngx_strlchr(u.url.data, u.url.data + u.url.len, '#'))
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "credentials or a fragment in \"endpoint\" of "
-                           "\"llm_provider\" \"%V\": expected "
-                           "\"https://HOST[:PORT][/PATH]\", and the key in "
-                           "\"api_key\"", &provider->name);
-        return NGX_CONF_ERROR;
     }
 
     if (u.family == AF_UNIX
@@ -363,240 +395,6 @@ ngx_http_llm_endpoint_parse(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
 }
 
 
-/* api_key VALUE [header=NAME] [scheme=WORD], api_key client */
-
-char *
-ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_llm_provider_t *provider = conf;
-
-    char        *rv;
-    ngx_str_t   *value, name, scheme, key, full;
-    ngx_uint_t   i, literal;
-
-    if (provider->key_set) {
-        return "is duplicate";
-    }
-
-    provider->key_set = 1;
-
-    value = cf->args->elts;
-
-    if (value[1].len == sizeof("client") - 1
-        && ngx_strncmp(value[1].data, "client", value[1].len) == 0)
-    {
-        if (cf->args->nelts > 2) {
-            return "has parameters: \"api_key client\" takes none";
-        }
-
-        provider->client_key = 1;
-        return NGX_CONF_OK;
-    }
-
-    provider->own_key = 1;
-
-    ngx_str_null(&name);
-    ngx_str_null(&scheme);
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strncmp(value[i].data, "header=", 7) == 0) {
-            name.data = value[i].data + 7;
-            name.len = value[i].len - 7;
-            continue;
-        }
-
-        if (ngx_strncmp(value[i].data, "scheme=", 7) == 0) {
-            scheme.data = value[i].data + 7;
-            scheme.len = value[i].len - 7;
-            continue;
-        }
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" in \"api_key\": expected "
-                           "\"header=NAME\" or \"scheme=WORD\"", &value[i]);
-        return NGX_CONF_ERROR;
-    }
-
-    if (name.data == NULL) {
-        ngx_str_set(&name, "Authorization");
-
-        if (scheme.data == NULL) {
-            ngx_str_set(&scheme, "Bearer");
-        }
-    }
-
-    rv = ngx_http_llm_key_value(cf, &value[1], &key, &literal);
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    full.len = scheme.len + 1 + key.len;
-    full.data = ngx_pnalloc(cf->pool, full.len);
-    if (full.data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (scheme.len) {
-        ngx_sprintf(full.data, "%V %V", &scheme, &key);
-
-    } else {
-        full = key;
-    }
-
-    return ngx_http_llm_add_header(cf, provider, &name, &full, literal);
-}
-
-
-/*
- * What env:, file: or a string stand for.  An error never shows the value:
- * it may be the key itself.
- */
-
-static char *
-ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *key,
-    ngx_uint_t *literal)
-{
-    char        *rv;
-    size_t       i;
-    ngx_str_t    name;
-
-    *literal = 1;
-
-    if (ngx_strncmp(value->data, "env:", 4) == 0) {
-        name.data = value->data + 4;
-        name.len = value->len - 4;
-
-        rv = ngx_http_llm_key_env(cf, &name, key);
-
-    } else if (ngx_strncmp(value->data, "file:", 5) == 0) {
-        name.data = value->data + 5;
-        name.len = value->len - 5;
-
-        rv = ngx_http_llm_key_file(cf, &name, key);
-
-    } else {
-        *literal = 0;
-        *key = *value;
-
-        rv = NGX_CONF_OK;
-
-        if (key->len == 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "empty key in \"api_key\": expected \"env:NAME\""
-                               ", \"file:PATH\", \"client\" or a string");
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    for (i = 0; i < key->len; i++) {
-        if (key->data[i] < 0x20 || key->data[i] == 0x7f) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "the key of \"api_key\" holds a control "
-                               "character: expected one line of text");
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_llm_key_env(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
-{
-    char  **e;
-
-    for (e = environ; e && *e; e++) {
-
-        if (name->len
-            && ngx_strncmp(*e, name->data, name->len) == 0
-            && (*e)[name->len] == '=')
-        {
-            key->data = (u_char *) *e + name->len + 1;
-            key->len = ngx_strlen(key->data);
-
-            key->data = ngx_pstrdup(cf->pool, key);
-            if (key->data == NULL) {
-                return NGX_CONF_ERROR;
-            }
-
-            if (key->len) {
-                return NGX_CONF_OK;
-            }
-        }
-    }
-
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "environment variable \"%V\" of \"api_key\" is not set "
-                       "or empty: expected it in the environment nginx was "
-                       "started with", name);
-
-    return NGX_CONF_ERROR;
-}
-
-
-static char *
-ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
-{
-    u_char     buf[4097];
-    ssize_t    n;
-    ngx_fd_t   fd;
-
-    if (name->len == 0 || ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
-        return "has no path behind \"file:\"";
-    }
-
-    fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "file \"%V\" of \"api_key\" can not be opened",
-                           name);
-        return NGX_CONF_ERROR;
-    }
-
-    n = ngx_read_fd(fd, buf, sizeof(buf));
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", name);
-    }
-
-    if (n == -1 || n == (ssize_t) sizeof(buf)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
-                           "file \"%V\" of \"api_key\" can not be read or is "
-                           "longer than %uz bytes", name, sizeof(buf) - 1);
-        return NGX_CONF_ERROR;
-    }
-
-    while (n && (buf[n - 1] == LF || buf[n - 1] == CR || buf[n - 1] == ' ')) {
-        n--;
-    }
-
-    if (n == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "file \"%V\" of \"api_key\" is empty", name);
-        return NGX_CONF_ERROR;
-    }
-
-    key->len = n;
-    key->data = ngx_pnalloc(cf->pool, n);
-    if (key->data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memcpy(key->data, buf, n);
-    ngx_explicit_memzero(buf, n);
-
-    return NGX_CONF_OK;
-}
-
-
 /* header NAME VALUE */
 
 char *
@@ -612,7 +410,7 @@ ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 /* literal: the value is taken as it is, with no variables in it */
 
-static char *
+char *
 ngx_http_llm_add_header(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
     ngx_str_t *name, ngx_str_t *value, ngx_uint_t literal)
 {
@@ -652,6 +450,18 @@ ngx_http_llm_add_header(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
                                "header \"%V\" is set twice in "
                                "\"llm_provider\" \"%V\"",
                                name, &provider->name);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    for (i = 0; i < value->len; i++) {
+        if ((value->data[i] < 0x20 && value->data[i] != '\t')
+            || value->data[i] == 0x7f)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "control character in the value of header "
+                               "\"%V\" in \"llm_provider\" \"%V\": expected "
+                               "one line of text", name, &provider->name);
             return NGX_CONF_ERROR;
         }
     }
