@@ -7,7 +7,7 @@
 #include "llm_hint.h"
 
 
-#define LLM_HINT_LAST  INT64_C(253402300799) /* the last second of 9999 */
+#define LLM_HINT_LAST INT64_C(253402300799) /* the last second of 9999 */
 
 
 typedef struct {
@@ -20,8 +20,8 @@ typedef struct {
 } llm_hint_date_t;
 
 
-static bool llm_hint_number(const uint8_t *p, const uint8_t *end,
-    uint32_t unit, uint32_t *ms);
+static bool llm_hint_number(const uint8_t *p, const uint8_t *end, uint32_t unit,
+    uint32_t *ms);
 static bool llm_hint_fraction(const uint8_t *p, const uint8_t *end,
     uint32_t unit, uint64_t *ms);
 static bool llm_hint_date(const uint8_t *p, const uint8_t *end,
@@ -39,27 +39,22 @@ static int64_t llm_hint_century(llm_hint_date_t d, int64_t unix_now);
 static int64_t llm_hint_unix(const llm_hint_date_t *d);
 
 
-static const char *const  llm_hint_days[] = {
-    "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday",
-    "Saturday"
-};
+static const char *const llm_hint_days[] = { "Sunday", "Monday", "Tuesday",
+    "Wednesday", "Thursday", "Friday", "Saturday" };
 
 
-static const char *const  llm_hint_short_days[] = {
-    "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"
-};
+static const char *const llm_hint_short_days[] = { "Sun", "Mon", "Tue", "Wed",
+    "Thu", "Fri", "Sat" };
 
 
-static const char *const  llm_hint_months[] = {
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
-    "Nov", "Dec"
-};
+static const char *const llm_hint_months[] = { "Jan", "Feb", "Mar", "Apr",
+    "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
 
 
 /* RFC 9110, 5.6.7; the letters as in strftime() */
-static const char  llm_hint_fixdate[] = "%a, %d %b %Y %H:%M:%S GMT";
-static const char  llm_hint_rfc850[] = "%A, %d-%b-%y %H:%M:%S GMT";
-static const char  llm_hint_asctime[] = "%a %b %e %H:%M:%S %Y";
+static const char llm_hint_fixdate[] = "%a, %d %b %Y %H:%M:%S GMT";
+static const char llm_hint_rfc850[] = "%A, %d-%b-%y %H:%M:%S GMT";
+static const char llm_hint_asctime[] = "%a %b %e %H:%M:%S %Y";
 
 
 static void
@@ -79,7 +74,7 @@ bool
 llm_hint_retry_after(const uint8_t *p, size_t len, int64_t unix_now,
     uint32_t *ms)
 {
-    const uint8_t  *end;
+    const uint8_t *end;
 
     if (len == 0) {
         return false;
@@ -96,7 +91,7 @@ llm_hint_retry_after(const uint8_t *p, size_t len, int64_t unix_now,
 bool
 llm_hint_retry_after_ms(const uint8_t *p, size_t len, uint32_t *ms)
 {
-    const uint8_t  *end;
+    const uint8_t *end;
 
     if (len == 0) {
         return false;
@@ -114,8 +109,8 @@ static bool
 llm_hint_number(const uint8_t *p, const uint8_t *end, uint32_t unit,
     uint32_t *ms)
 {
-    uint64_t        value;
-    const uint8_t  *start;
+    uint64_t value;
+    const uint8_t *start;
 
     value = 0;
 
@@ -147,8 +142,8 @@ static bool
 llm_hint_fraction(const uint8_t *p, const uint8_t *end, uint32_t unit,
     uint64_t *ms)
 {
-    bool      more;
-    uint32_t  digit;
+    bool more;
+    uint32_t digit;
 
     if (*p++ != '.' || p == end) {
         return false;
@@ -156,7 +151,7 @@ llm_hint_fraction(const uint8_t *p, const uint8_t *end, uint32_t unit,
 
     more = false;
 
-    for ( /* void */ ; p < end; p++) {
+    for (/* void */; p < end; p++) {
         if (*p < '0' || *p > '9') {
             return false;
         }
@@ -176,8 +171,8 @@ static bool
 llm_hint_date(const uint8_t *p, const uint8_t *end, int64_t unix_now,
     uint32_t *ms)
 {
-    int64_t          rest;
-    llm_hint_date_t  d;
+    int64_t rest;
+    llm_hint_date_t d;
 
     if (unix_now < 0) {
         unix_now = 0;
@@ -220,7 +215,7 @@ static bool
 llm_hint_match(const char *form, const uint8_t *p, const uint8_t *end,
     llm_hint_date_t *d)
 {
-    for ( /* void */ ; *form != '\0'; form++) {
+    for (/* void */; *form != '\0'; form++) {
 
         if (*form == '%') {
             p = llm_hint_field(*++form, p, end, d);
@@ -243,7 +238,7 @@ static const uint8_t *
 llm_hint_field(char field, const uint8_t *p, const uint8_t *end,
     llm_hint_date_t *d)
 {
-    int64_t  day;
+    int64_t day;
 
     switch (field) {
     case 'a':
@@ -255,9 +250,8 @@ llm_hint_field(char field, const uint8_t *p, const uint8_t *end,
     case 'd':
         return llm_hint_digits(2, p, end, &d->day);
     case 'e':
-        return (p < end && *p == ' ')
-               ? llm_hint_digits(1, p + 1, end, &d->day)
-               : llm_hint_digits(2, p, end, &d->day);
+        return (p < end && *p == ' ') ? llm_hint_digits(1, p + 1, end, &d->day)
+                                      : llm_hint_digits(2, p, end, &d->day);
     case 'H':
         return llm_hint_digits(2, p, end, &d->hour);
     case 'M':
@@ -276,7 +270,7 @@ static const uint8_t *
 llm_hint_name(const char *const *names, size_t n, const uint8_t *p,
     const uint8_t *end, int64_t *index)
 {
-    size_t  i, len;
+    size_t i, len;
 
     for (i = 0; i < n; i++) {
         len = strlen(names[i]);
@@ -312,18 +306,17 @@ llm_hint_digits(int n, const uint8_t *p, const uint8_t *end, int64_t *value)
 static bool
 llm_hint_possible(const llm_hint_date_t *d)
 {
-    bool     leap;
-    int64_t  days;
+    bool leap;
+    int64_t days;
 
-    static const uint8_t  in_month[] = {
-        31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31
-    };
+    static const uint8_t in_month[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31,
+        30, 31 };
 
     leap = (d->year % 4 == 0 && d->year % 100 != 0) || d->year % 400 == 0;
     days = in_month[d->month] + (d->month == 1 && leap);
 
-    return d->day >= 1 && d->day <= days
-           && d->hour < 24 && d->minute < 60 && d->second <= 60;
+    return d->day >= 1 && d->day <= days && d->hour < 24 && d->minute < 60
+           && d->second <= 60;
 }
 
 
@@ -335,9 +328,9 @@ llm_hint_possible(const llm_hint_date_t *d)
 static int64_t
 llm_hint_century(llm_hint_date_t d, int64_t unix_now)
 {
-    int64_t  year;
+    int64_t year;
 
-    for (year = 1900 + d.year; /* void */ ; year += 100) {
+    for (year = 1900 + d.year; /* void */; year += 100) {
         d.year = year + 100 - 50;
 
         if (llm_hint_unix(&d) > unix_now) {
@@ -351,7 +344,7 @@ llm_hint_century(llm_hint_date_t d, int64_t unix_now)
 static int64_t
 llm_hint_unix(const llm_hint_date_t *d)
 {
-    int64_t  year, month, days;
+    int64_t year, month, days;
 
     year = d->year - (d->month < 2);
     month = (d->month + 10) % 12;

@@ -19,25 +19,25 @@
 
 
 #if defined(__GNUC__)
-#define LLM_JSON_HOT  static inline __attribute__((always_inline))
+#define LLM_JSON_HOT static inline __attribute__((always_inline))
 #else
-#define LLM_JSON_HOT  static inline
+#define LLM_JSON_HOT static inline
 #endif
 
-#define LLM_JSON_BAD_HEX  0x80
+#define LLM_JSON_BAD_HEX 0x80
 
 
 typedef enum {
     ST_VALUE = 0,
     ST_FIRST_VALUE, /* behind '[': a value or ']' */
     ST_KEY,
-    ST_FIRST_KEY,   /* behind '{': a key or '}' */
+    ST_FIRST_KEY, /* behind '{': a key or '}' */
     ST_COLON,
-    ST_AFTER,       /* behind a value in an object or array */
-    ST_DONE,        /* behind the document */
+    ST_AFTER, /* behind a value in an object or array */
+    ST_DONE,  /* behind the document */
     ST_STRING,
-    ST_ESCAPE,      /* behind a backslash */
-    ST_HEX,         /* behind \u and perhaps some digits */
+    ST_ESCAPE, /* behind a backslash */
+    ST_HEX,    /* behind \u and perhaps some digits */
     ST_NUMBER,
     ST_LITERAL,
     ST_FAILED
@@ -61,16 +61,16 @@ typedef enum {
 
 
 typedef enum {
-    NUM_STOP = 0,   /* the byte is no part of the number */
+    NUM_STOP = 0, /* the byte is no part of the number */
     NUM_START,
     NUM_SIGN,
     NUM_DOT,
     NUM_EXP,
     NUM_EXP_SIGN,
-    NUM_ZERO,       /* from here on the number may end ... */
-    NUM_INT,        /* ... and from here on more digits may come */
+    NUM_ZERO, /* from here on the number may end ... */
+    NUM_INT,  /* ... and from here on more digits may come */
     NUM_FRACTION,
-    NUM_EXP_DIGITS
+    NUM_POWER
 } llm_json_number_t;
 
 
@@ -92,8 +92,8 @@ LLM_JSON_HOT const uint8_t *llm_json_value(llm_json_t *j, const uint8_t *p,
     const uint8_t *end);
 LLM_JSON_HOT const uint8_t *llm_json_value_string(llm_json_t *j,
     const uint8_t *p, const uint8_t *end);
-LLM_JSON_HOT const uint8_t *llm_json_value_end(llm_json_t *j,
-    const uint8_t *p, const uint8_t *end);
+LLM_JSON_HOT const uint8_t *llm_json_value_end(llm_json_t *j, const uint8_t *p,
+    const uint8_t *end);
 LLM_JSON_HOT void llm_json_note(llm_json_t *j, llm_json_type_t type,
     const uint8_t *p);
 LLM_JSON_HOT const uint8_t *llm_json_open(llm_json_t *j, const uint8_t *p,
@@ -127,70 +127,52 @@ LLM_JSON_HOT const uint8_t *llm_json_number(llm_json_t *j, const uint8_t *p,
     const uint8_t *end);
 static const uint8_t *llm_json_fail(llm_json_t *j, const uint8_t *p,
     const char *error);
-static void llm_json_fail_at(llm_json_t *j, uint64_t offset,
-    const char *error);
+static void llm_json_fail_at(llm_json_t *j, uint64_t offset, const char *error);
 
 
 /* what a character behind a backslash stands for; 0: it may not stand there */
 static const uint8_t llm_json_escapes[256] = {
-    ['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
-    ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t'
+    ['"'] = '"',
+    ['\\'] = '\\',
+    ['/'] = '/',
+    ['b'] = '\b',
+    ['f'] = '\f',
+    ['n'] = '\n',
+    ['r'] = '\r',
+    ['t'] = '\t',
 };
 
 
 static const uint8_t llm_json_chars[256] = {
-    ['0'] = CHAR_ZERO,  ['1'] = CHAR_DIGIT, ['2'] = CHAR_DIGIT,
-    ['3'] = CHAR_DIGIT, ['4'] = CHAR_DIGIT, ['5'] = CHAR_DIGIT,
-    ['6'] = CHAR_DIGIT, ['7'] = CHAR_DIGIT, ['8'] = CHAR_DIGIT,
-    ['9'] = CHAR_DIGIT, ['.'] = CHAR_DOT,   ['e'] = CHAR_EXP,
-    ['E'] = CHAR_EXP,   ['+'] = CHAR_PLUS,  ['-'] = CHAR_MINUS
+    ['0'] = CHAR_ZERO,
+    ['1'] = CHAR_DIGIT,
+    ['2'] = CHAR_DIGIT,
+    ['3'] = CHAR_DIGIT,
+    ['4'] = CHAR_DIGIT,
+    ['5'] = CHAR_DIGIT,
+    ['6'] = CHAR_DIGIT,
+    ['7'] = CHAR_DIGIT,
+    ['8'] = CHAR_DIGIT,
+    ['9'] = CHAR_DIGIT,
+    ['.'] = CHAR_DOT,
+    ['e'] = CHAR_EXP,
+    ['E'] = CHAR_EXP,
+    ['+'] = CHAR_PLUS,
+    ['-'] = CHAR_MINUS,
 };
 
 
-/* how a number goes on, RFC 8259, 6 */
+/* how a number goes on (RFC 8259, 6) with: other 0 1-9 . e + - */
 static const uint8_t llm_json_numbers[][CHAR_CLASSES] = {
-    [NUM_START] = {
-        [CHAR_MINUS] = NUM_SIGN,
-        [CHAR_ZERO] = NUM_ZERO,
-        [CHAR_DIGIT] = NUM_INT
-    },
-    [NUM_SIGN] = {
-        [CHAR_ZERO] = NUM_ZERO,
-        [CHAR_DIGIT] = NUM_INT
-    },
-    [NUM_ZERO] = {
-        [CHAR_DOT] = NUM_DOT,
-        [CHAR_EXP] = NUM_EXP
-    },
-    [NUM_INT] = {
-        [CHAR_ZERO] = NUM_INT,
-        [CHAR_DIGIT] = NUM_INT,
-        [CHAR_DOT] = NUM_DOT,
-        [CHAR_EXP] = NUM_EXP
-    },
-    [NUM_DOT] = {
-        [CHAR_ZERO] = NUM_FRACTION,
-        [CHAR_DIGIT] = NUM_FRACTION
-    },
-    [NUM_FRACTION] = {
-        [CHAR_ZERO] = NUM_FRACTION,
-        [CHAR_DIGIT] = NUM_FRACTION,
-        [CHAR_EXP] = NUM_EXP
-    },
-    [NUM_EXP] = {
-        [CHAR_PLUS] = NUM_EXP_SIGN,
-        [CHAR_MINUS] = NUM_EXP_SIGN,
-        [CHAR_ZERO] = NUM_EXP_DIGITS,
-        [CHAR_DIGIT] = NUM_EXP_DIGITS
-    },
-    [NUM_EXP_SIGN] = {
-        [CHAR_ZERO] = NUM_EXP_DIGITS,
-        [CHAR_DIGIT] = NUM_EXP_DIGITS
-    },
-    [NUM_EXP_DIGITS] = {
-        [CHAR_ZERO] = NUM_EXP_DIGITS,
-        [CHAR_DIGIT] = NUM_EXP_DIGITS
-    }
+    [NUM_START] = { 0, NUM_ZERO, NUM_INT, 0, 0, 0, NUM_SIGN },
+    [NUM_SIGN] = { 0, NUM_ZERO, NUM_INT, 0, 0, 0, 0 },
+    [NUM_DOT] = { 0, NUM_FRACTION, NUM_FRACTION, 0, 0, 0, 0 },
+    [NUM_EXP] = { 0, NUM_POWER, NUM_POWER, 0, 0, NUM_EXP_SIGN, NUM_EXP_SIGN },
+    [NUM_EXP_SIGN] = { 0, NUM_POWER, NUM_POWER, 0, 0, 0, 0 },
+    [NUM_ZERO] = { 0, 0, 0, NUM_DOT, NUM_EXP, 0, 0 },
+    [NUM_INT] = { 0, NUM_INT, NUM_INT, NUM_DOT, NUM_EXP, 0, 0 },
+    [NUM_FRACTION] = { 0, NUM_FRACTION, NUM_FRACTION, 0, NUM_EXP, 0, 0 },
+    [NUM_POWER] = { 0, NUM_POWER, NUM_POWER, 0, 0, 0, 0 },
 };
 
 
@@ -227,7 +209,7 @@ llm_json_init(llm_json_t *j)
 llm_json_rc_t
 llm_json_scan(llm_json_t *j, const uint8_t *p, size_t len)
 {
-    const uint8_t  *end;
+    const uint8_t *end;
 
     if (j->state == ST_FAILED) {
         return LLM_JSON_ERROR;
@@ -279,8 +261,8 @@ llm_json_end(llm_json_t *j)
         return LLM_JSON_OK;
     }
 
-    llm_json_fail_at(j, j->offset, (j->root == LLM_JSON_ABSENT)
-                                   ? "empty document" : "unexpected end");
+    llm_json_fail_at(j, j->offset,
+        (j->root == LLM_JSON_ABSENT) ? "empty document" : "unexpected end");
     return LLM_JSON_ERROR;
 }
 
@@ -288,13 +270,11 @@ llm_json_end(llm_json_t *j)
 LLM_JSON_HOT const uint8_t *
 llm_json_skip_blanks(const uint8_t *p, const uint8_t *end)
 {
-    if (p < end && *p > ' ') {
+    if (p == end || *p > ' ') {
         return p;
     }
 
-    while (p < end
-           && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
-    {
+    while (p < end && (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t')) {
         p++;
     }
 
@@ -308,9 +288,9 @@ llm_json_skip_blanks(const uint8_t *p, const uint8_t *end)
 LLM_JSON_HOT uint64_t
 llm_json_special(const uint8_t *p)
 {
-    int       i;
-    __m128i   v, hit;
-    uint64_t  special;
+    int i;
+    __m128i v, hit;
+    uint64_t special;
 
     special = 0;
 
@@ -327,29 +307,33 @@ llm_json_special(const uint8_t *p)
 }
 
 
+/* The same for up to 63 bytes; the top bits are theirs. */
+static uint64_t
+llm_json_special_few(const uint8_t *p, size_t n)
+{
+    uint8_t text[64] = { 0 };
+
+    memcpy(text + 64 - n, p, n);
+    return llm_json_special(text);
+}
+
+
 /* Looks at the bytes from p on, up to 64, but never outside the piece. */
 static void
 llm_json_look(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 {
-    size_t   n;
-    uint8_t  tail[64] = { 0 };
-
     if (end - p >= 64) {
         j->special = llm_json_special(p);
         j->seen = p + 64;
-        return;
-    }
 
-    if (end - j->piece >= 64) {
+    } else if (end - j->piece >= 64) {
         j->special = llm_json_special(end - 64);
+        j->seen = end;
 
     } else {
-        n = (size_t) (end - p);
-        memcpy(tail + 64 - n, p, n);
-        j->special = llm_json_special(tail);
+        j->special = llm_json_special_few(p, (size_t) (end - p));
+        j->seen = end;
     }
-
-    j->seen = end;
 }
 
 
@@ -360,7 +344,7 @@ llm_json_look(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 LLM_JSON_HOT const uint8_t *
 llm_json_skip_plain(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 {
-    uint64_t  special;
+    uint64_t special;
 
     while (p < end) {
 
@@ -386,8 +370,8 @@ llm_json_skip_plain(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 LLM_JSON_HOT const uint8_t *
 llm_json_skip_plain(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 {
-    uint64_t        v, quote, slash, hit;
-    const uint64_t  ones = UINT64_C(0x0101010101010101);
+    uint64_t v, quote, slash, hit;
+    const uint64_t ones = UINT64_C(0x0101010101010101);
 
     (void) j;
 
@@ -397,8 +381,7 @@ llm_json_skip_plain(llm_json_t *j, const uint8_t *p, const uint8_t *end)
         memcpy(&v, p, 8);
         quote = v ^ (ones * '"');
         slash = v ^ (ones * '\\');
-        hit = ((v - ones * 0x20) & ~v)
-              | ((quote - ones) & ~quote)
+        hit = ((v - ones * 0x20) & ~v) | ((quote - ones) & ~quote)
               | ((slash - ones) & ~slash);
 
         if (hit & (ones * 0x80)) {
@@ -538,7 +521,7 @@ llm_json_value_end(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 LLM_JSON_HOT void
 llm_json_note(llm_json_t *j, llm_json_type_t type, const uint8_t *p)
 {
-    uint8_t  member;
+    uint8_t member;
 
     if (j->member == MEMBER_OTHER) {
         return;
@@ -577,7 +560,7 @@ llm_json_note(llm_json_t *j, llm_json_type_t type, const uint8_t *p)
 LLM_JSON_HOT const uint8_t *
 llm_json_open(llm_json_t *j, const uint8_t *p, llm_json_type_t type)
 {
-    uint8_t  *slot, bit;
+    uint8_t *slot, bit;
 
     if (j->depth == LLM_JSON_DEPTH) {
         return llm_json_fail(j, p, "nested too deeply");
@@ -605,7 +588,7 @@ llm_json_open(llm_json_t *j, const uint8_t *p, llm_json_type_t type)
 LLM_JSON_HOT bool
 llm_json_in_object(const llm_json_t *j)
 {
-    uint32_t  top;
+    uint32_t top;
 
     top = j->depth - 1;
     return (j->stack[top / 8] >> (top % 8)) & 1;
@@ -642,7 +625,7 @@ llm_json_after(llm_json_t *j, const uint8_t *p)
 LLM_JSON_HOT const uint8_t *
 llm_json_key(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 {
-    const uint8_t  *name;
+    const uint8_t *name;
 
     if (*p != '"') {
         return llm_json_fail(j, p, "unexpected character");
@@ -710,13 +693,13 @@ llm_json_colon(llm_json_t *j, const uint8_t *p)
 static const uint8_t *
 llm_json_string(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 {
-    const uint8_t  *behind;
+    const uint8_t *behind;
 
     if (j->string >= FOR_MEMBER) {
         return llm_json_keep(j, p, end);
     }
 
-    for ( ;; ) {
+    for (;;) {
         p = llm_json_skip_plain(j, p, end);
 
         if (p == end) {
@@ -767,11 +750,11 @@ llm_json_string_end(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 }
 
 
-/* The same for a string whose text is wanted. */
+/* As llm_json_string(), for a string whose text is wanted. */
 static const uint8_t *
 llm_json_keep(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 {
-    const uint8_t  *plain;
+    const uint8_t *plain;
 
     plain = p;
     p = llm_json_skip_plain(j, p, end);
@@ -827,7 +810,7 @@ llm_json_hex_digit(uint8_t c)
 static const uint8_t *
 llm_json_skip_escapes(const uint8_t *p, const uint8_t *end)
 {
-    uint32_t  bad;
+    uint32_t bad;
 
     while (end - p >= 2 && p[0] == '\\') {
 
@@ -861,7 +844,7 @@ llm_json_skip_escapes(const uint8_t *p, const uint8_t *end)
 static const uint8_t *
 llm_json_escape(llm_json_t *j, const uint8_t *p)
 {
-    const uint8_t  *c;
+    const uint8_t *c;
 
     if (*p == 'u') {
         j->unicode = 0;
@@ -892,9 +875,9 @@ llm_json_escape(llm_json_t *j, const uint8_t *p)
 static const uint8_t *
 llm_json_hex(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 {
-    uint32_t  digit;
+    uint32_t digit;
 
-    for ( /* void */ ; p < end; p++) {
+    for (/* void */; p < end; p++) {
         digit = llm_json_hex_digit(*p);
 
         if (digit == LLM_JSON_BAD_HEX) {
@@ -918,8 +901,8 @@ llm_json_hex(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 static const uint8_t *
 llm_json_unicode(llm_json_t *j, const uint8_t *p)
 {
-    uint32_t  c;
-    uint64_t  start;
+    uint32_t c;
+    uint64_t start;
 
     c = j->unicode;
     start = j->offset + (uint64_t) (p - j->piece) - 6;
@@ -977,8 +960,8 @@ llm_json_lone(llm_json_t *j, uint64_t offset)
 static void
 llm_json_put_char(llm_json_t *j, uint32_t c)
 {
-    size_t   n;
-    uint8_t  s[4];
+    size_t n;
+    uint8_t s[4];
 
     if (c < 0x80) {
         s[0] = (uint8_t) c;
@@ -1041,7 +1024,7 @@ llm_json_put(llm_json_t *j, const uint8_t *s, size_t n)
 LLM_JSON_HOT const uint8_t *
 llm_json_literal(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 {
-    const char  *rest;
+    const char *rest;
 
     rest = j->literal;
 
@@ -1068,7 +1051,7 @@ llm_json_literal(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 LLM_JSON_HOT const uint8_t *
 llm_json_number(llm_json_t *j, const uint8_t *p, const uint8_t *end)
 {
-    uint8_t  part, next;
+    uint8_t part, next;
 
     part = j->number;
 

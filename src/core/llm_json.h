@@ -22,8 +22,8 @@
 #include <stdint.h>
 
 
-#define LLM_JSON_DEPTH 2048  /* deepest nesting accepted */
-#define LLM_JSON_STRING 256  /* longest decoded "model" */
+#define LLM_JSON_DEPTH 2048 /* deepest nesting accepted */
+#define LLM_JSON_STRING 256 /* longest decoded "model" */
 
 
 typedef enum {
@@ -54,28 +54,28 @@ typedef struct {
                                no value is kept, model_len is 0 */
     size_t model_len;       /* of the decoded string; 0 if it is no string */
     uint8_t model_value[LLM_JSON_STRING]; /* decoded, UTF-8, no final NUL */
-    uint64_t model_start;   /* offset of the opening quote in the body */
-    uint64_t model_end;     /* offset behind the closing quote; start and end
+    uint64_t model_start; /* offset of the opening quote in the body */
+    uint64_t model_end;   /* offset behind the closing quote; start and end
                                are 0 if it is no string */
 
     /* LLM_JSON_ERROR */
-    const char *error;      /* what is wrong, static text */
-    uint64_t offset;        /* bytes seen; on error: where */
+    const char *error; /* what is wrong, static text */
+    uint64_t offset;   /* bytes seen; on error: where */
 
     /* the scanner's own */
-    const uint8_t *piece;   /* start of the piece, during a call only */
-    const uint8_t *seen;    /* end of the bytes that ->special is about */
+    const uint8_t *piece; /* start of the piece, during a call only */
+    const uint8_t *seen;  /* end of the bytes that ->special is about */
     uint64_t special;
-    const char *literal;    /* what is still to come of true, false, null */
-    uint64_t high_at;       /* offset of the escape that gave ->high */
-    uint32_t high;          /* a high surrogate that waits for its low one */
-    uint32_t unicode;       /* digits of a \u escape so far, ... */
-    uint8_t digits;         /* ... and how many */
+    const char *literal; /* what is still to come of true, false, null */
+    uint64_t high_at;    /* offset of the escape that gave ->high */
+    uint32_t high;       /* a high surrogate that waits for its low one */
+    uint32_t unicode;    /* digits of a \u escape so far, ... */
+    uint8_t digits;      /* ... and how many */
     uint8_t state;
-    uint8_t string;         /* what the string at hand is for */
-    uint8_t number;         /* part of a number */
-    uint8_t member;         /* what the next value is for */
-    bool key_other;         /* the name at hand is none that counts */
+    uint8_t string; /* what the string at hand is for */
+    uint8_t number; /* part of a number */
+    uint8_t member; /* what the next value is for */
+    bool key_other; /* the name at hand is none that counts */
     size_t key_len;
     uint8_t key[8];
     uint32_t depth;

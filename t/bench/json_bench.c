@@ -16,7 +16,7 @@
 #define ROUNDS 15
 
 
-static const char  chat[] =
+static const char chat[] =
     "{\"model\":\"gpt-4o-mini\",\"messages\":[{\"role\":\"system\",\"content\":"
     "\"You are a support assistant of a web shop. Answer in the language of "
     "the customer, in at most five sentences.\\nNever promise a refund; point "
@@ -29,7 +29,8 @@ static const char  chat[] =
     "\"It is the yellow one. I have attached what their page shows:\\n\\n"
     "Mon 09:12 left the depot\\nMon 17:40 arrived at the sorting centre\\n\\n"
     "Should I wait or can you send the shoes again? I need them on Friday, "
-    "they are a present for my daughter.\"}],\"temperature\":0.7,"
+    "they are a present for my daughter. If that cannot be done, please "
+    "tell me which shop has them in size 38.\"}],\"temperature\":0.7,"
     "\"max_tokens\":512,\"top_p\":1,\"stream\":true,\"stream_options\":"
     "{\"include_usage\":true},\"user\":\"customer-77120\"}";
 
@@ -37,7 +38,7 @@ static const char  chat[] =
 static double
 now(void)
 {
-    struct timespec  ts;
+    struct timespec ts;
 
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double) ts.tv_sec * 1e9 + (double) ts.tv_nsec;
@@ -47,7 +48,7 @@ now(void)
 static int
 by_value(const void *a, const void *b)
 {
-    double  x, y;
+    double x, y;
 
     x = *(const double *) a;
     y = *(const double *) b;
@@ -60,10 +61,10 @@ by_value(const void *a, const void *b)
 static double
 measure(const char *body, size_t len, size_t piece, int times)
 {
-    int         i, round;
-    size_t      at, n;
-    double      start, took[ROUNDS];
-    llm_json_t  j;
+    int i, round;
+    size_t at, n;
+    double start, took[ROUNDS];
+    llm_json_t j;
 
     for (round = 0; round < ROUNDS; round++) {
         start = now();
@@ -78,7 +79,7 @@ measure(const char *body, size_t len, size_t piece, int times)
 
             if (llm_json_end(&j) != LLM_JSON_OK) {
                 fprintf(stderr, "%s at %llu\n", j.error,
-                        (unsigned long long) j.offset);
+                    (unsigned long long) j.offset);
                 exit(1);
             }
         }
@@ -96,8 +97,8 @@ static void
 measure_big(const char *name, const char *head, const char *text,
     const char *tail, size_t size)
 {
-    char    *body, *p;
-    size_t   n;
+    char *body, *p;
+    size_t n;
 
     body = malloc(size + strlen(head) + strlen(tail) + 1);
     if (body == NULL) {
@@ -107,7 +108,7 @@ measure_big(const char *name, const char *head, const char *text,
     n = strlen(text);
     p = body + sprintf(body, "%s", head);
 
-    for ( /* void */ ; (size_t) (p - body) + n <= size; p += n) {
+    for (/* void */; (size_t) (p - body) + n <= size; p += n) {
         memcpy(p, text, n);
     }
 
@@ -122,11 +123,11 @@ measure_big(const char *name, const char *head, const char *text,
 int
 main(void)
 {
-    size_t  len;
+    size_t len;
 
-    static const char  head[] =
+    static const char head[] =
         "{\"model\":\"gpt-4o\",\"messages\":[{\"role\":\"user\",\"content\":\"";
-    static const char  tail[] = "\"}],\"stream\":true}";
+    static const char tail[] = "\"}],\"stream\":true}";
 
     len = strlen(chat);
 
@@ -135,23 +136,22 @@ main(void)
     printf("json/scan_1k_in_64_ns %.0f\n", measure(chat, len, 64, 20000));
 
     measure_big("json/scan_1m_gbps", head,
-                "The committee met again in the afternoon; nothing in the "
-                "minutes says who asked for the second reading of the bill, "
-                "and none of those present remembered it in a later year. ",
-                tail, 1 << 20);
+        "The committee met again in the afternoon; nothing in the "
+        "minutes says who asked for the second reading of the bill, "
+        "and none of those present remembered it in a later year. ",
+        tail, 1 << 20);
 
     measure_big("json/scan_1m_lines_gbps", head,
-                "The committee met again in the afternoon; nothing in the "
-                "minutes says who\\nasked for the \\\"second\\\" reading."
-                "\\n\\n",
-                tail, 1 << 20);
+        "The committee met again in the afternoon; nothing in the "
+        "minutes says who\\nasked for the \\\"second\\\" reading.\\n\\n",
+        tail, 1 << 20);
 
     measure_big("json/scan_1m_unicode_gbps", head,
-                "\\u4eca\\u65e5\\u306f\\u3044\\u3044\\u5929\\u6c17\\u3002",
-                tail, 1 << 20);
+        "\\u4eca\\u65e5\\u306f\\u3044\\u3044\\u5929\\u6c17\\u3002", tail,
+        1 << 20);
 
     measure_big("json/scan_1m_numbers_gbps", "{\"model\":\"e\",\"input\":[0",
-                ",1734,11,262,50256", "]}", 1 << 20);
+        ",1734,11,262,50256", "]}", 1 << 20);
 
     return 0;
 }

@@ -24,9 +24,9 @@ check(int ok)
 static void
 check_hint(const uint8_t *p, size_t len, int64_t now)
 {
-    bool      seconds, millis;
-    size_t    i, digits;
-    uint32_t  s, ms;
+    bool seconds, millis;
+    size_t i, digits;
+    uint32_t s, ms;
 
     s = 4711;
     ms = 4711;
@@ -57,8 +57,8 @@ check_hint(const uint8_t *p, size_t len, int64_t now)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    int64_t   now;
-    uint8_t  *copy;
+    int64_t now;
+    uint8_t *copy;
 
     if (size < sizeof(now)) {
         return 0;

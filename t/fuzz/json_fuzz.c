@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void
 scan_piece(llm_json_t *j, const uint8_t *p, size_t len)
 {
-    uint8_t  *copy;
+    uint8_t *copy;
 
     copy = malloc(len);
 
@@ -35,7 +35,7 @@ scan_piece(llm_json_t *j, const uint8_t *p, size_t len)
 static void
 scan(llm_json_t *j, const uint8_t *p, size_t len, size_t first, size_t step)
 {
-    size_t  n;
+    size_t n;
 
     memset(j, 0xa5, sizeof(llm_json_t));
     llm_json_init(j);
@@ -83,9 +83,9 @@ check_same(const llm_json_t *a, const llm_json_t *b)
 static void
 check_model(const llm_json_t *j, const uint8_t *p, size_t len)
 {
-    size_t      n;
-    uint8_t    *text;
-    llm_json_t  again;
+    size_t n;
+    uint8_t *text;
+    llm_json_t again;
 
     check(j->offset == len && j->model_len <= LLM_JSON_STRING);
 
@@ -122,8 +122,8 @@ check_model(const llm_json_t *j, const uint8_t *p, size_t len)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    size_t      first, step;
-    llm_json_t  whole, split;
+    size_t first, step;
+    llm_json_t whole, split;
 
     if (size < 2) {
         return 0;

@@ -17,9 +17,9 @@
 #include "llm_hint.h"
 
 
-#define NOT_UNDERSTOOD  -1
-#define NOW             784111777 /* Sun, 06 Nov 1994 08:49:37 GMT */
-#define DAY             86400
+#define NOT_UNDERSTOOD -1
+#define NOW 784111777 /* Sun, 06 Nov 1994 08:49:37 GMT */
+#define DAY 86400
 
 
 typedef struct {
@@ -31,10 +31,10 @@ typedef struct {
 static int64_t
 hint(const char *value, int64_t now, bool seconds)
 {
-    bool       understood;
-    size_t     len;
-    uint8_t   *copy;
-    uint32_t   ms;
+    bool understood;
+    size_t len;
+    uint8_t *copy;
+    uint32_t ms;
 
     len = strlen(value);
     copy = malloc(len);
@@ -61,15 +61,15 @@ hint(const char *value, int64_t now, bool seconds)
 static void
 assert_hints(const hint_t *hints, size_t n, bool seconds)
 {
-    size_t   i;
-    int64_t  ms;
+    size_t i;
+    int64_t ms;
 
     for (i = 0; i < n; i++) {
         ms = hint(hints[i].value, NOW, seconds);
 
         if (ms != hints[i].ms) {
             fail_msg("\"%s\": %lld ms, not %lld", hints[i].value,
-                     (long long) ms, (long long) hints[i].ms);
+                (long long) ms, (long long) hints[i].ms);
         }
     }
 }
@@ -78,7 +78,7 @@ assert_hints(const hint_t *hints, size_t n, bool seconds)
 static void
 seconds_and_fractions_are_understood(void **state)
 {
-    static const hint_t  hints[] = {
+    static const hint_t hints[] = {
         { "0", 0 },
         { "1", 1000 },
         { "120", 120000 },
@@ -90,7 +90,7 @@ seconds_and_fractions_are_understood(void **state)
         { "1.9991", 2000 },
         { "0.0000000000000000000000000000000001", 1 },
         { " 30\t", 30000 },
-        { "\t \t30 ", 30000 }
+        { "\t \t30 ", 30000 },
     };
 
     (void) state;
@@ -102,7 +102,7 @@ seconds_and_fractions_are_understood(void **state)
 static void
 milliseconds_are_understood(void **state)
 {
-    static const hint_t  hints[] = {
+    static const hint_t hints[] = {
         { "0", 0 },
         { "1500", 1500 },
         { " 20 ", 20 },
@@ -116,7 +116,7 @@ milliseconds_are_understood(void **state)
         { "", NOT_UNDERSTOOD },
         { "-5", NOT_UNDERSTOOD },
         { "5ms", NOT_UNDERSTOOD },
-        { "Sun, 06 Nov 1994 08:49:37 GMT", NOT_UNDERSTOOD }
+        { "Sun, 06 Nov 1994 08:49:37 GMT", NOT_UNDERSTOOD },
     };
 
     (void) state;
@@ -128,7 +128,7 @@ milliseconds_are_understood(void **state)
 static void
 a_huge_hint_is_cut_and_does_not_wrap_to_a_short_one(void **state)
 {
-    static const hint_t  hints[] = {
+    static const hint_t hints[] = {
         { "4294967", INT64_C(4294967000) },
         { "4294967.295", UINT32_MAX },
         { "4294967.2951", UINT32_MAX },
@@ -138,7 +138,7 @@ a_huge_hint_is_cut_and_does_not_wrap_to_a_short_one(void **state)
         { "18446744073709552", UINT32_MAX },
         { "99999999999999999999999999999999.9", UINT32_MAX },
         { "Sun, 06 Nov 2044 08:49:37 GMT", UINT32_MAX },
-        { "Fri, 31 Dec 9999 23:59:60 GMT", UINT32_MAX }
+        { "Fri, 31 Dec 9999 23:59:60 GMT", UINT32_MAX },
     };
 
     (void) state;
@@ -150,7 +150,7 @@ a_huge_hint_is_cut_and_does_not_wrap_to_a_short_one(void **state)
 static void
 junk_is_no_hint(void **state)
 {
-    static const hint_t  hints[] = {
+    static const hint_t hints[] = {
         { "", NOT_UNDERSTOOD },
         { " ", NOT_UNDERSTOOD },
         { "\t", NOT_UNDERSTOOD },
@@ -171,7 +171,7 @@ junk_is_no_hint(void **state)
         { "soon", NOT_UNDERSTOOD },
         { "NaN", NOT_UNDERSTOOD },
         { "inf", NOT_UNDERSTOOD },
-        { "\xd9\xa5", NOT_UNDERSTOOD }
+        { "\xd9\xa5", NOT_UNDERSTOOD },
     };
 
     (void) state;
@@ -183,7 +183,7 @@ junk_is_no_hint(void **state)
 static void
 the_three_forms_of_a_date_are_understood(void **state)
 {
-    static const hint_t  hints[] = {
+    static const hint_t hints[] = {
         { "Sun, 06 Nov 1994 08:49:37 GMT", 0 },
         { "Sun, 06 Nov 1994 08:49:38 GMT", 1000 },
         { "Sun, 06 Nov 1994 08:50:37 GMT", 60000 },
@@ -199,7 +199,7 @@ the_three_forms_of_a_date_are_understood(void **state)
         { "Wed Nov 16 08:49:37 1994", 10 * DAY * 1000 },
         { "Wed Nov 06 08:49:39 1994", 2000 },
         { " Sun, 06 Nov 1994 08:49:47 GMT\t", 10000 },
-        { "Sun, 06 Nov 1994 08:49:60 GMT", 23000 }
+        { "Sun, 06 Nov 1994 08:49:60 GMT", 23000 },
     };
 
     (void) state;
@@ -211,7 +211,7 @@ the_three_forms_of_a_date_are_understood(void **state)
 static void
 a_date_that_is_none_is_no_hint(void **state)
 {
-    static const hint_t  hints[] = {
+    static const hint_t hints[] = {
         { "Sun, 06 Nov 1994 08:49:37", NOT_UNDERSTOOD },
         { "Sun, 06 Nov 1994 08:49:37 UTC", NOT_UNDERSTOOD },
         { "Sun, 06 Nov 1994 08:49:37 GMT+1", NOT_UNDERSTOOD },
@@ -235,7 +235,7 @@ a_date_that_is_none_is_no_hint(void **state)
         { "Sun Nov 6 08:49:37 1994", NOT_UNDERSTOOD },
         { "Sun Nov  6 08:49:37 1994 GMT", NOT_UNDERSTOOD },
         { "Sun", NOT_UNDERSTOOD },
-        { "1994-11-06T08:49:37Z", NOT_UNDERSTOOD }
+        { "1994-11-06T08:49:37Z", NOT_UNDERSTOOD },
     };
 
     (void) state;
@@ -252,33 +252,31 @@ a_year_of_two_digits_is_at_most_50_years_ahead(void **state)
     /* 1994: "44" is 50 years ahead, a second more is a century back */
 
     assert_int_equal(hint("Sunday, 06-Nov-44 08:49:37 GMT", NOW, true),
-                     UINT32_MAX);
+        UINT32_MAX);
     assert_int_equal(hint("Sunday, 06-Nov-44 08:49:38 GMT", NOW, true), 0);
 
     /* over the turn of a century, from 1999-12-31 and 2099-12-31 */
 
-    assert_int_equal(hint("Saturday, 01-Jan-00 00:00:00 GMT", 946684790,
-                          true), 10000);
-    assert_int_equal(hint("Friday, 01-Jan-00 00:00:00 GMT", 4102444790,
-                          true), 10000);
+    assert_int_equal(hint("Saturday, 01-Jan-00 00:00:00 GMT", 946684790, true),
+        10000);
+    assert_int_equal(hint("Friday, 01-Jan-00 00:00:00 GMT", 4102444790, true),
+        10000);
 
     /* 2000 was a leap year and 2100 will be none */
 
-    assert_int_equal(hint("Tuesday, 29-Feb-00 00:00:00 GMT", 951782390,
-                          true), 10000);
-    assert_int_equal(hint("Tuesday, 29-Feb-00 00:00:00 GMT", 4107542390,
-                          true), NOT_UNDERSTOOD);
+    assert_int_equal(hint("Tuesday, 29-Feb-00 00:00:00 GMT", 951782390, true),
+        10000);
+    assert_int_equal(hint("Tuesday, 29-Feb-00 00:00:00 GMT", 4107542390, true),
+        NOT_UNDERSTOOD);
 }
 
 
 static void
 a_wrong_clock_does_no_harm(void **state)
 {
-    const char  *dates[] = {
-        "Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT",
-        "Sun Nov  6 08:49:37 1994"
-    };
-    size_t       i;
+    const char *dates[] = { "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994" };
+    size_t i;
 
     (void) state;
 
@@ -298,15 +296,13 @@ a_wrong_clock_does_no_harm(void **state)
 static void
 every_day_is_counted_right(void **state)
 {
-    char        value[64];
-    time_t      t;
-    size_t      i;
-    struct tm  *tm;
+    char value[64];
+    time_t t;
+    size_t i;
+    struct tm *tm;
 
-    static const char  *forms[] = {
-        "%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
-        "%a %b %e %H:%M:%S %Y"
-    };
+    static const char *forms[] = { "%a, %d %b %Y %H:%M:%S GMT",
+        "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y" };
 
     (void) state;
 
@@ -315,8 +311,8 @@ every_day_is_counted_right(void **state)
         assert_non_null(tm);
 
         for (i = 0; i < 3; i++) {
-            assert_int_not_equal(strftime(value, sizeof(value), forms[i],
-                                          tm), 0);
+            assert_int_not_equal(strftime(value, sizeof(value), forms[i], tm),
+                0);
             assert_int_equal(hint(value, t - 7, true), 7000);
             assert_int_equal(hint(value, t + 1, true), 0);
             assert_int_equal(hint(value, t - DAY, true), DAY * 1000);
@@ -328,7 +324,7 @@ every_day_is_counted_right(void **state)
 int
 main(void)
 {
-    const struct CMUnitTest  tests[] = {
+    const struct CMUnitTest tests[] = {
         cmocka_unit_test(seconds_and_fractions_are_understood),
         cmocka_unit_test(milliseconds_are_understood),
         cmocka_unit_test(a_huge_hint_is_cut_and_does_not_wrap_to_a_short_one),

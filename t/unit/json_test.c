@@ -28,7 +28,7 @@ typedef struct {
 } document_t;
 
 
-static uint64_t  seed, rnd;
+static uint64_t seed, rnd;
 
 
 static uint32_t
@@ -46,8 +46,8 @@ below(uint32_t n)
 static llm_json_rc_t
 scan_piece(llm_json_t *j, const uint8_t *p, size_t len)
 {
-    uint8_t        *copy;
-    llm_json_rc_t   rc;
+    uint8_t *copy;
+    llm_json_rc_t rc;
 
     copy = malloc(len);
     assert_true(copy != NULL || len == 0);
@@ -91,7 +91,7 @@ scan(llm_json_t *j, const char *text)
 static void
 assert_error(const char *text, const char *error, uint64_t offset)
 {
-    llm_json_t  j;
+    llm_json_t j;
 
     assert_int_equal(scan(&j, text), LLM_JSON_ERROR);
     assert_string_equal(j.error, error);
@@ -102,7 +102,7 @@ assert_error(const char *text, const char *error, uint64_t offset)
 static void
 assert_model(const char *text, const char *model, size_t from, size_t to)
 {
-    llm_json_t  j;
+    llm_json_t j;
 
     assert_int_equal(scan(&j, text), LLM_JSON_OK);
     assert_int_equal(j.model, LLM_JSON_STRING_VALUE);
@@ -117,13 +117,13 @@ assert_model(const char *text, const char *model, size_t from, size_t to)
 static void
 model_and_stream_of_a_chat_are_found(void **state)
 {
-    llm_json_t  j;
+    llm_json_t j;
 
     (void) state;
 
     assert_model("{\"model\":\"gpt-4o\",\"stream\":true}", "gpt-4o", 9, 17);
-    assert_model(" { \"a\" : [ 1 , {} ] ,\t\"model\"\r:\n\"m\" } ",
-                 "m", 32, 35);
+    assert_model(" { \"a\" : [ 1 , {} ] ,\t\"model\"\r:\n\"m\" } ", "m", 32,
+        35);
     assert_model("{\"model\":\"\"}", "", 9, 11);
 
     assert_int_equal(scan(&j, "{\"stream\": false}"), LLM_JSON_OK);
@@ -137,14 +137,12 @@ model_and_stream_of_a_chat_are_found(void **state)
 static void
 every_type_of_a_member_is_told(void **state)
 {
-    size_t       i;
-    char         text[64];
-    llm_json_t   j;
+    size_t i;
+    char text[64];
+    llm_json_t j;
 
-    static const char  *values[] = {
-        "\"x\"", "-1.5e+3", "true", "false", "null", "{\"a\":{}}",
-        "[\"model\"]"
-    };
+    static const char *values[] = { "\"x\"", "-1.5e+3", "true", "false", "null",
+        "{\"a\":{}}", "[\"model\"]" };
 
     (void) state;
 
@@ -169,23 +167,23 @@ every_type_of_a_member_is_told(void **state)
 static void
 a_model_further_inside_is_not_taken_for_the_model(void **state)
 {
-    llm_json_t  j;
+    llm_json_t j;
 
     (void) state;
 
     assert_model("{\"o\":{\"model\":\"bad\"},\"l\":[{\"model\":\"bad\"}],"
                  "\"model\":\"good\",\"p\":{\"model\":2,\"stream\":1}}",
-                 "good", 51, 57);
+        "good", 51, 57);
 
     assert_int_equal(scan(&j, "[{\"model\":\"bad\"},\"model\",\"x\"]"),
-                     LLM_JSON_OK);
+        LLM_JSON_OK);
     assert_int_equal(j.root, LLM_JSON_ARRAY);
     assert_int_equal(j.model, LLM_JSON_ABSENT);
 
     assert_int_equal(scan(&j, "{\"x\":\"model\",\"models\":\"a\","
                               "\"mode\":\"b\",\"Model\":\"c\","
                               "\"modelmodel\":\"d\"}"),
-                     LLM_JSON_OK);
+        LLM_JSON_OK);
     assert_int_equal(j.model, LLM_JSON_ABSENT);
 }
 
@@ -193,18 +191,19 @@ a_model_further_inside_is_not_taken_for_the_model(void **state)
 static void
 names_may_be_written_with_escapes(void **state)
 {
-    llm_json_t  j;
+    llm_json_t j;
 
     (void) state;
 
     assert_model("{\"mod\\u0065l\":\"m\"}", "m", 14, 17);
-    assert_model("{\"\\u006D\\u006f\\u0064\\u0065\\u006C\":\"m\"}", "m",
-                 34, 37);
+    assert_model("{\"\\u006D\\u006f\\u0064\\u0065\\u006C\":\"m\"}", "m", 34,
+        37);
 
     assert_int_equal(scan(&j, "{\"str\\u0065am\":null,\"model\\u0000\":1,"
                               "\"mod\\\\u0065l\":2,\"model\\ud800\":3,"
                               "\"\\udc00model\":4,\"model\\n\":5,"
-                              "\"model\\ud800\\udc00\":6}"), LLM_JSON_OK);
+                              "\"model\\ud800\\udc00\":6}"),
+        LLM_JSON_OK);
     assert_int_equal(j.stream, LLM_JSON_NULL);
     assert_int_equal(j.model, LLM_JSON_ABSENT);
 }
@@ -213,7 +212,7 @@ names_may_be_written_with_escapes(void **state)
 static void
 the_last_of_duplicates_counts_with_all_its_parts(void **state)
 {
-    llm_json_t  j;
+    llm_json_t j;
 
     (void) state;
 
@@ -222,7 +221,8 @@ the_last_of_duplicates_counts_with_all_its_parts(void **state)
     assert_model("{\"model\":[1],\"model\":\"m\"}", "m", 21, 24);
 
     assert_int_equal(scan(&j, "{\"model\":\"a\\u0000\",\"stream\":true,"
-                              "\"model\":7,\"stream\":1}"), LLM_JSON_OK);
+                              "\"model\":7,\"stream\":1}"),
+        LLM_JSON_OK);
     assert_int_equal(j.model, LLM_JSON_NUMBER);
     assert_int_equal(j.stream, LLM_JSON_NUMBER);
     assert_int_equal(j.model_len, 0);
@@ -238,11 +238,11 @@ a_model_is_decoded(void **state)
     (void) state;
 
     assert_model("{\"model\":\"a\\\"\\\\\\/\\b\\f\\n\\r\\tz\"}",
-                 "a\"\\/\b\f\n\r\tz", 9, 29);
+        "a\"\\/\b\f\n\r\tz", 9, 29);
     assert_model("{\"model\":\"\\u007f\\u0080\\u07FF\\u0800\\uffff\"}",
-                 "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf", 9, 41);
+        "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf", 9, 41);
     assert_model("{\"model\":\"\\ud800\\udc00-\\uDBFF\\uDFFF\"}",
-                 "\xf0\x90\x80\x80-\xf4\x8f\xbf\xbf", 9, 36);
+        "\xf0\x90\x80\x80-\xf4\x8f\xbf\xbf", 9, 36);
     assert_model("{\"model\":\"\xc3\xa9 \xff\"}", "\xc3\xa9 \xff", 9, 15);
 }
 
@@ -250,9 +250,9 @@ a_model_is_decoded(void **state)
 static void
 a_model_of_256_bytes_is_kept_and_a_longer_one_told(void **state)
 {
-    int         i;
-    char        text[512];
-    llm_json_t  j;
+    int i;
+    char text[512];
+    llm_json_t j;
 
     (void) state;
 
@@ -279,8 +279,8 @@ a_model_of_256_bytes_is_kept_and_a_longer_one_told(void **state)
 static void
 a_lone_surrogate_is_an_error_in_the_model_only(void **state)
 {
-    llm_json_t   j;
-    const char  *lone = "lone surrogate in \"model\"";
+    llm_json_t j;
+    const char *lone = "lone surrogate in \"model\"";
 
     (void) state;
 
@@ -294,7 +294,8 @@ a_lone_surrogate_is_an_error_in_the_model_only(void **state)
     assert_error("{\"model\":\"\\ud800\",\"model\":1}", lone, 10);
 
     assert_int_equal(scan(&j, "{\"x\":\"\\ud800\",\"y\":[\"\\udc00\\ud800\"],"
-                              "\"\\ud800\":1,\"model\":\"m\"}"), LLM_JSON_OK);
+                              "\"\\ud800\":1,\"model\":\"m\"}"),
+        LLM_JSON_OK);
     assert_int_equal(j.model, LLM_JSON_STRING_VALUE);
 }
 
@@ -302,7 +303,7 @@ a_lone_surrogate_is_an_error_in_the_model_only(void **state)
 static void
 whoever_sends_bad_json_learns_what_and_where(void **state)
 {
-    size_t  i;
+    size_t i;
 
     static const struct {
         const char *text;
@@ -366,7 +367,7 @@ whoever_sends_bad_json_learns_what_and_where(void **state)
         { "\"\\u12g4\"", "bad escape in a string", 5 },
         { "\"\\u12\"", "bad escape in a string", 5 },
         { "{\"model\":\"\\q\"}", "bad escape in a string", 11 },
-        { "{\"model\":\"\\U0041\"}", "bad escape in a string", 11 }
+        { "{\"model\":\"\\U0041\"}", "bad escape in a string", 11 },
     };
 
     (void) state;
@@ -380,15 +381,13 @@ whoever_sends_bad_json_learns_what_and_where(void **state)
 static void
 good_numbers_are_accepted(void **state)
 {
-    size_t      i;
-    char        text[80];
-    llm_json_t  j;
+    size_t i;
+    char text[80];
+    llm_json_t j;
 
-    static const char  *numbers[] = {
-        "0", "-0", "7", "-12", "1234567890", "0.0", "10.25", "-0.5",
-        "1e5", "1E+5", "0e0", "0E-0", "1.5e-07", "-9.99E+99", "1e999999",
-        "123456789012345678901234567890"
-    };
+    static const char *numbers[] = { "0", "-0", "7", "-12", "1234567890", "0.0",
+        "10.25", "-0.5", "1e5", "1E+5", "0e0", "0E-0", "1.5e-07", "-9.99E+99",
+        "1e999999", "123456789012345678901234567890" };
 
     (void) state;
 
@@ -405,9 +404,9 @@ good_numbers_are_accepted(void **state)
 static void
 nesting_is_accepted_to_the_limit_and_not_beyond(void **state)
 {
-    size_t       n;
-    uint8_t     *text;
-    llm_json_t   j;
+    size_t n;
+    uint8_t *text;
+    llm_json_t j;
 
     (void) state;
 
@@ -449,10 +448,10 @@ nesting_is_accepted_to_the_limit_and_not_beyond(void **state)
 static void
 what_ends_a_run_of_text_is_seen_at_every_place(void **state)
 {
-    int         c;
-    size_t      at, len;
-    uint8_t     text[200];
-    llm_json_t  j;
+    int c;
+    size_t at, len;
+    uint8_t text[200];
+    llm_json_t j;
 
     (void) state;
 
@@ -486,8 +485,8 @@ what_ends_a_run_of_text_is_seen_at_every_place(void **state)
 static void
 the_caller_is_told_when_the_document_is_whole(void **state)
 {
-    llm_json_t      j;
-    const uint8_t  *text = (const uint8_t *) "{} x";
+    llm_json_t j;
+    const uint8_t *text = (const uint8_t *) "{} x";
 
     (void) state;
 
@@ -506,7 +505,7 @@ the_caller_is_told_when_the_document_is_whole(void **state)
 
     start(&j);
     assert_int_equal(llm_json_scan(&j, (const uint8_t *) "12", 2),
-                     LLM_JSON_AGAIN);
+        LLM_JSON_AGAIN);
     assert_int_equal(llm_json_end(&j), LLM_JSON_OK);
     assert_int_equal(llm_json_end(&j), LLM_JSON_OK);
 }
@@ -517,7 +516,7 @@ the_caller_is_told_when_the_document_is_whole(void **state)
 static void
 put(document_t *d, const char *s)
 {
-    size_t  n;
+    size_t n;
 
     n = strlen(s);
 
@@ -538,7 +537,7 @@ any(const char *const *list, uint32_t n)
 static void
 put_blank(document_t *d)
 {
-    static const char *const  blanks[] = { " ", "\n", "\t", "\r\n", "    " };
+    static const char *const blanks[] = { " ", "\n", "\t", "\r\n", "    " };
 
     while (below(5) == 0) {
         put(d, any(blanks, 5));
@@ -549,16 +548,15 @@ put_blank(document_t *d)
 static void
 put_string(document_t *d)
 {
-    uint32_t  n;
+    uint32_t n;
 
-    static const char *const  parts[] = {
-        "a", "b", "the quick brown fox jumps over the lazy dog. ", "model",
-        "\\n", "\\\"", "\\\\", "\\/", "\\t", "\\b", "\\f", "\\r",
-        "\\u0041", "\\u00E9", "\\u20ac", "\\ud83d\\ude00", "\xc3\xa9",
-        "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\\uDBFF\\udfff", "\x7f", "{[,:]}",
+    static const char *const parts[] = { "a", "b",
+        "the quick brown fox jumps over the lazy dog. ", "model", "\\n", "\\\"",
+        "\\\\", "\\/", "\\t", "\\b", "\\f", "\\r", "\\u0041", "\\u00E9",
+        "\\u20ac", "\\ud83d\\ude00", "\xc3\xa9", "\xe2\x82\xac",
+        "\xf0\x9f\x98\x80", "\\uDBFF\\udfff", "\x7f", "{[,:]}",
         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-        "\\u0000", "\\ud800", "\\udc00", "\xff", "\xed\xa0\x80"
-    };
+        "\\u0000", "\\ud800", "\\udc00", "\xff", "\xed\xa0\x80" };
 
     put(d, "\"");
 
@@ -573,11 +571,10 @@ put_string(document_t *d)
 static void
 put_number(document_t *d)
 {
-    char  s[32];
+    char s[32];
 
-    static const char *const  forms[] = {
-        "0", "-0", "0.5", "-1.25", "1e5", "2E-3", "3.5e+2", "-9007199254"
-    };
+    static const char *const forms[] = { "0", "-0", "0.5", "-1.25", "1e5",
+        "2E-3", "3.5e+2", "-9007199254" };
 
     if (below(2) == 0) {
         put(d, any(forms, 8));
@@ -592,11 +589,10 @@ put_number(document_t *d)
 static void
 put_name(document_t *d)
 {
-    static const char *const  names[] = {
-        "\"model\"", "\"stream\"", "\"mod\\u0065l\"", "\"\\u0073tream\"",
-        "\"messages\"", "\"m\"", "\"models\"", "\"role\"", "\"\"",
-        "\"model \"", "\"stream_options\"", "\"\\\\model\""
-    };
+    static const char *const names[] = { "\"model\"", "\"stream\"",
+        "\"mod\\u0065l\"", "\"\\u0073tream\"", "\"messages\"", "\"m\"",
+        "\"models\"", "\"role\"", "\"\"", "\"model \"", "\"stream_options\"",
+        "\"\\\\model\"" };
 
     if (below(8) == 0) {
         put_string(d);
@@ -610,9 +606,9 @@ put_name(document_t *d)
 static void
 put_value(document_t *d, int depth)
 {
-    uint32_t  kind, n;
+    uint32_t kind, n;
 
-    static const char *const  words[] = { "true", "false", "null" };
+    static const char *const words[] = { "true", "false", "null" };
 
     put_blank(d);
 
@@ -658,10 +654,10 @@ put_value(document_t *d, int depth)
 static void
 mutate(document_t *d)
 {
-    size_t    at, n;
-    uint32_t  times;
+    size_t at, n;
+    uint32_t times;
 
-    static const uint8_t  bytes[] =
+    static const uint8_t bytes[] =
         "\"\"\"\\\\{}[],::0019-+.eEtfnu \n\0\x01\x1f\x7f\x80\xc3\xed\xef\xff";
 
     for (times = 1 + below(3); times != 0 && d->len > 1; times--) {
@@ -714,14 +710,18 @@ generate(document_t *d)
 static void
 show(const document_t *d)
 {
-    size_t  i;
+    size_t i;
 
     print_message("LLM_SEED=%llu, %zu bytes: ", (unsigned long long) seed,
-                  d->len);
+        d->len);
 
     for (i = 0; i < d->len; i++) {
-        print_message((d->text[i] >= 0x20 && d->text[i] < 0x7f) ? "%c"
-                      : "<%02x>", d->text[i]);
+        if (d->text[i] >= 0x20 && d->text[i] < 0x7f) {
+            print_message("%c", d->text[i]);
+
+        } else {
+            print_message("<%02x>", d->text[i]);
+        }
     }
 
     print_message("\n");
@@ -735,11 +735,9 @@ same(const llm_json_t *a, const llm_json_t *b)
         return a->error == b->error && a->offset == b->offset;
     }
 
-    return a->root == b->root && a->model == b->model
-           && a->stream == b->stream && a->offset == b->offset
-           && a->model_too_long == b->model_too_long
-           && a->model_start == b->model_start
-           && a->model_end == b->model_end
+    return a->root == b->root && a->model == b->model && a->stream == b->stream
+           && a->offset == b->offset && a->model_too_long == b->model_too_long
+           && a->model_start == b->model_start && a->model_end == b->model_end
            && a->model_len == b->model_len
            && memcmp(a->model_value, b->model_value, a->model_len) == 0;
 }
@@ -749,7 +747,7 @@ same(const llm_json_t *a, const llm_json_t *b)
 static void
 scan_pieces(llm_json_t *j, const document_t *d, uint32_t max)
 {
-    size_t  at, n;
+    size_t at, n;
 
     start(j);
 
@@ -766,10 +764,10 @@ scan_pieces(llm_json_t *j, const document_t *d, uint32_t max)
 static void
 no_split_of_a_body_changes_what_is_found(void **state)
 {
-    int         i, times;
-    size_t      at;
-    document_t  d;
-    llm_json_t  whole, split;
+    int i, times;
+    size_t at;
+    document_t d;
+    llm_json_t whole, split;
 
     (void) state;
 
@@ -805,28 +803,45 @@ no_split_of_a_body_changes_what_is_found(void **state)
 static size_t
 utf8(const uint8_t *p, size_t len)
 {
-    size_t   n, i;
-    uint8_t  low, high;
+    size_t i, n;
 
-    n = (*p < 0x80) ? 1 : (*p < 0xc2) ? 0 : (*p < 0xe0) ? 2
-        : (*p < 0xf0) ? 3 : (*p < 0xf5) ? 4 : 0;
+    static const struct {
+        uint8_t first, last; /* of the first byte */
+        uint8_t low, high;   /* of the second */
+        size_t len;
+    } forms[] = {
+        { 0x00, 0x7f, 0, 0, 1 },
+        { 0xc2, 0xdf, 0x80, 0xbf, 2 },
+        { 0xe0, 0xe0, 0xa0, 0xbf, 3 },
+        { 0xe1, 0xec, 0x80, 0xbf, 3 },
+        { 0xed, 0xed, 0x80, 0x9f, 3 },
+        { 0xee, 0xef, 0x80, 0xbf, 3 },
+        { 0xf0, 0xf0, 0x90, 0xbf, 4 },
+        { 0xf1, 0xf3, 0x80, 0xbf, 4 },
+        { 0xf4, 0xf4, 0x80, 0x8f, 4 },
+    };
 
-    if (n > len) {
+    for (i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        if (*p >= forms[i].first && *p <= forms[i].last) {
+            break;
+        }
+    }
+
+    if (i == sizeof(forms) / sizeof(forms[0]) || forms[i].len > len) {
         return 0;
     }
 
-    for (i = 1; i < n; i++) {
-        low = (i > 1) ? 0x80 : (*p == 0xe0) ? 0xa0 : (*p == 0xf0) ? 0x90
-              : 0x80;
-        high = (i > 1) ? 0xbf : (*p == 0xed) ? 0x9f : (*p == 0xf4) ? 0x8f
-               : 0xbf;
+    if (forms[i].len > 1 && (p[1] < forms[i].low || p[1] > forms[i].high)) {
+        return 0;
+    }
 
-        if (p[i] < low || p[i] > high) {
+    for (n = 2; n < forms[i].len; n++) {
+        if ((p[n] & 0xc0) != 0x80) {
             return 0;
         }
     }
 
-    return n;
+    return forms[i].len;
 }
 
 
@@ -837,7 +852,7 @@ utf8(const uint8_t *p, size_t len)
 static void
 to_utf8(uint8_t *p, size_t len)
 {
-    size_t  at, n;
+    size_t at, n;
 
     for (at = 0; at < len; at += n) {
         n = utf8(p + at, len - at);
@@ -857,8 +872,8 @@ to_utf8(uint8_t *p, size_t len)
 static unsigned
 surrogate(const uint8_t *p, size_t len)
 {
-    char      hex[5], *end;
-    unsigned  c;
+    char hex[5], *end;
+    unsigned c;
 
     if (len < 6 || p[0] != '\\' || p[1] != 'u') {
         return 0;
@@ -876,9 +891,9 @@ surrogate(const uint8_t *p, size_t len)
 static bool
 to_pairs(uint8_t *p, size_t len)
 {
-    bool      lone;
-    size_t    at;
-    unsigned  c;
+    bool lone;
+    size_t at;
+    unsigned c;
 
     lone = false;
 
@@ -890,8 +905,7 @@ to_pairs(uint8_t *p, size_t len)
         c = surrogate(p + at, len - at);
 
         if (c != 0 && c < 0xdc00
-            && surrogate(p + at + 6, len - at - 6) >= 0xdc00)
-        {
+            && surrogate(p + at + 6, len - at - 6) >= 0xdc00) {
             at += 11;
 
         } else if (c != 0) {
@@ -936,9 +950,9 @@ type_of(const json_t *value)
 static bool
 same_model(llm_json_t *j, const json_t *model)
 {
-    bool         too_long;
-    size_t       len;
-    const char  *value;
+    bool too_long;
+    size_t len;
+    const char *value;
 
     if (j->model != LLM_JSON_STRING_VALUE) {
         return true;
@@ -975,7 +989,7 @@ is_a_limit_of_jansson(const json_error_t *e)
 static const char *
 differs(llm_json_t *j, const json_t *root, bool lone)
 {
-    const json_t  *model, *stream;
+    const json_t *model, *stream;
 
     if (j->error != NULL && lone && strstr(j->error, "lone") != NULL) {
         return NULL;
@@ -1006,18 +1020,17 @@ differs(llm_json_t *j, const json_t *root, bool lone)
 static void
 a_body_is_accepted_and_read_as_by_jansson(void **state)
 {
-    bool           lone;
-    long           i, documents, accepted, skipped;
-    json_t        *root;
-    document_t     d, clean;
-    llm_json_t     j;
-    const char    *difference;
-    json_error_t   e;
+    bool lone;
+    long i, documents, accepted, skipped;
+    json_t *root;
+    document_t d, clean;
+    llm_json_t j;
+    const char *difference;
+    json_error_t e;
 
     (void) state;
 
-    documents = getenv("LLM_DOCUMENTS") ? atol(getenv("LLM_DOCUMENTS"))
-                                        : 20000;
+    documents = getenv("LLM_DOCUMENTS") ? atol(getenv("LLM_DOCUMENTS")) : 20000;
     accepted = 0;
     skipped = 0;
 
@@ -1030,7 +1043,7 @@ a_body_is_accepted_and_read_as_by_jansson(void **state)
         lone = to_pairs(clean.text, clean.len);
 
         root = json_loadb((const char *) clean.text, clean.len,
-                          JSON_DECODE_ANY|JSON_ALLOW_NUL, &e);
+            JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
 
         if (root == NULL && is_a_limit_of_jansson(&e)) {
             skipped++;
@@ -1044,12 +1057,12 @@ a_body_is_accepted_and_read_as_by_jansson(void **state)
         if (difference != NULL) {
             show(&d);
             fail_msg("%s; jansson: %s; scanner: %s", difference,
-                     root ? "" : e.text, j.error ? j.error : "");
+                root ? "" : e.text, j.error ? j.error : "");
         }
     }
 
     print_message("%ld documents, %ld accepted, %ld beyond jansson\n",
-                  documents, accepted, skipped);
+        documents, accepted, skipped);
 
     /* neither side may be all there is */
 
@@ -1062,7 +1075,7 @@ a_body_is_accepted_and_read_as_by_jansson(void **state)
 int
 main(void)
 {
-    const struct CMUnitTest  tests[] = {
+    const struct CMUnitTest tests[] = {
         cmocka_unit_test(model_and_stream_of_a_chat_are_found),
         cmocka_unit_test(every_type_of_a_member_is_told),
         cmocka_unit_test(a_model_further_inside_is_not_taken_for_the_model),
