@@ -316,7 +316,9 @@ extern ngx_module_t  ngx_http_llm_defaults_module;
 /* provider: llm_provider {} */
 
 char *ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-extern ngx_command_t  ngx_http_llm_provider_commands[];
+char *ngx_http_llm_add_header(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *provider, ngx_str_t *name, ngx_str_t *value,
+    ngx_uint_t literal);
 ngx_http_llm_provider_t *ngx_http_llm_find_provider(
     ngx_http_llm_main_conf_t *mcf, ngx_str_t *name);
 ngx_int_t ngx_http_llm_provider_serves(ngx_http_llm_provider_t *provider,
@@ -382,6 +384,19 @@ ngx_int_t ngx_http_llm_request_create(ngx_http_request_t *r,
 ngx_int_t ngx_http_llm_content_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_llm_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
+
+/* answer: the verdict on what a provider said */
+
+ngx_int_t ngx_http_llm_process_header(ngx_http_request_t *r);
+void ngx_http_llm_attempt_failed(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, llm_class_t class, uint32_t hint,
+    ngx_http_llm_fault_e fault, ngx_uint_t status);
+
+/* deadline: a provider's timeouts */
+
+void ngx_http_llm_deadline_start(ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_deadline_commit(ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_deadline_stop(ngx_http_llm_ctx_t *ctx);
 
 /* error: refusals and nginx's own errors as JSON */
 

@@ -246,7 +246,6 @@ ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
     bool                       late;
     llm_counters_t            *counters;
     llm_transition_t           tr;
-    ngx_http_llm_fare_t       *fare;
     ngx_http_llm_provider_t   *provider;
     ngx_http_llm_main_conf_t  *mcf;
 
@@ -282,12 +281,6 @@ ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
         ngx_http_llm_failed(provider, fault, status);
     }
 
-    fare = &ctx->fares[choice->use];
-
-    fare->fault = fault;
-    fare->status = status;
-    fare->class = class;
-
     ngx_http_llm_moved(ctx, provider, &tr, status);
 }
 
@@ -320,8 +313,6 @@ ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault)
     }
 
     ngx_http_llm_failed(provider, fault, 0);
-
-    ctx->fares[ctx->now.use].fault = fault;
 
     ngx_http_llm_moved(ctx, provider, &tr, 0);
 }

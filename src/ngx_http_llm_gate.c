@@ -123,9 +123,7 @@ ngx_http_llm_cleanup(void *data)
 {
     ngx_http_llm_ctx_t *ctx = data;
 
-    if (ctx->timer.timer_set) {
-        ngx_del_timer(&ctx->timer);
-    }
+    ngx_http_llm_deadline_stop(ctx);
 
     ngx_http_llm_report(ctx, &ctx->next, LLM_CLASS_NEUTRAL, 0,
                         NGX_HTTP_LLM_FAULT_NONE, 0);

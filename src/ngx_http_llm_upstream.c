@@ -32,34 +32,13 @@ static void ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
     ngx_uint_t state);
 static ngx_http_llm_fault_e ngx_http_llm_what_failed(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
-static void ngx_http_llm_log_attempt(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx, llm_class_t class, ngx_http_llm_fault_e fault,
-    ngx_uint_t status);
-static void ngx_http_llm_choose_next(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_process_header(ngx_http_request_t *r);
-static ngx_int_t ngx_http_llm_verdict(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_commit(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx, llm_class_t class);
-static ngx_uint_t ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx);
-static uint32_t ngx_http_llm_hint(ngx_http_request_t *r);
 static void ngx_http_llm_finalize_request(ngx_http_request_t *r,
     ngx_int_t rc);
-static void ngx_http_llm_timer_set(ngx_http_llm_ctx_t *ctx, ngx_msec_t ms);
-static void ngx_http_llm_timer_handler(ngx_event_t *ev);
-static void ngx_http_llm_expire(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault);
 #if (NGX_HTTP_SSL)
 static ngx_int_t ngx_http_llm_set_session(ngx_peer_connection_t *pc,
     void *data);
 static void ngx_http_llm_save_session(ngx_peer_connection_t *pc, void *data);
 #endif
-
-
-static ngx_str_t  ngx_http_llm_retry_after_ms = ngx_string("retry-after-ms");
-static ngx_str_t  ngx_http_llm_x_ms = ngx_string("x-ms-retry-after-ms");
-static ngx_str_t  ngx_http_llm_retry_after = ngx_string("retry-after");
 
 
 /*
@@ -173,7 +152,6 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 {
     ngx_http_llm_ctx_t *ctx = data;
 
-    ngx_msec_t                ms;
     ngx_uint_t                again;
     ngx_http_request_t       *r;
     ngx_http_upstream_t      *u;
@@ -238,9 +216,7 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
         return NGX_ERROR;
     }
 
-    ms = ctx->stream ? provider->timeout.header : provider->timeout.answer;
-
-    ngx_http_llm_timer_set(ctx, ngx_min(ms, provider->timeout.connect));
+    ngx_http_llm_deadline_start(ctx);
 
     return NGX_OK;
 }
@@ -389,9 +365,7 @@ ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
     r = ctx->request;
     u = r->upstream;
 
-    if (ctx->timer.timer_set) {
-        ngx_del_timer(&ctx->timer);
-    }
+    ngx_http_llm_deadline_stop(ctx);
 
     if (!(state & NGX_PEER_FAILED)) {
         pc->tries = 0;
@@ -427,9 +401,7 @@ ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
             ctx->now.provider->addr++;
         }
 
-        ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_FAILURE, 0, fault, 0);
-        ngx_http_llm_choose_next(r, ctx);
-        ngx_http_llm_log_attempt(r, ctx, LLM_CLASS_FAILURE, fault, 0);
+        ngx_http_llm_attempt_failed(r, ctx, LLM_CLASS_FAILURE, 0, fault, 0);
     }
 
     pc->tries = ctx->next.provider ? 1 : 0;
@@ -477,241 +449,6 @@ ngx_http_llm_what_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 }
 
 
-/* The next provider is admitted before nginx is told that there is one. */
-
-static void
-ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
-{
-    ngx_http_upstream_t  *u;
-
-    u = r->upstream;
-
-    if (u->conf->next_upstream_tries
-        && ctx->attempts >= u->conf->next_upstream_tries)
-    {
-        return;
-    }
-
-    (void) ngx_http_llm_choose(ctx);
-}
-
-
-static void
-ngx_http_llm_log_attempt(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
-    llm_class_t class, ngx_http_llm_fault_e fault, ngx_uint_t status)
-{
-    u_char       what[32], *p;
-    ngx_msec_t   ms;
-
-    p = status ? ngx_sprintf(what, "status %ui", status)
-               : ngx_sprintf(what, "%s", ngx_http_llm_fault(fault));
-
-    ms = ngx_current_msec - r->upstream->start_time;
-
-    if (ctx->next.provider) {
-        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                      "llm: provider \"%V\": %*s (%s) after %Mms, "
-                      "next is \"%V\"",
-                      &ctx->now.provider->name, (size_t) (p - what), what,
-                      llm_class_name(class), ms, &ctx->next.provider->name);
-        return;
-    }
-
-    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                  "llm: provider \"%V\": %*s (%s) after %Mms, no other left",
-                  &ctx->now.provider->name, (size_t) (p - what), what,
-                  llm_class_name(class), ms);
-}
-
-
-static ngx_int_t
-ngx_http_llm_process_header(ngx_http_request_t *r)
-{
-    ngx_int_t             rc;
-    ngx_http_llm_ctx_t   *ctx;
-    ngx_http_upstream_t  *u;
-
-    ctx = ngx_http_llm_get_ctx(r);
-    u = r->upstream;
-
-    /* the proxy module changes its handler as the header goes on */
-
-    u->process_header = ctx->process_header;
-
-    rc = u->process_header(r);
-
-    ctx->process_header = u->process_header;
-    u->process_header = ngx_http_llm_process_header;
-
-    if (ctx->now.provider == NULL || ctx->committed) {
-
-        /* an answer out of the cache */
-
-        return rc;
-    }
-
-    if (rc == NGX_HTTP_UPSTREAM_INVALID_HEADER) {
-        ctx->fault = NGX_HTTP_LLM_FAULT_HEADER;
-    }
-
-    return rc == NGX_OK ? ngx_http_llm_verdict(r, ctx) : rc;
-}
-
-
-/* The header is complete: whose answer is it, and who is asked next? */
-
-static ngx_int_t
-ngx_http_llm_verdict(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
-{
-    uint32_t                  hint;
-    ngx_uint_t                status;
-    llm_call_t                call;
-    llm_class_t               class;
-    ngx_http_upstream_t      *u;
-    ngx_http_llm_provider_t  *provider;
-
-    u = r->upstream;
-    status = u->headers_in.status_n;
-    provider = ctx->now.provider;
-
-    if (status < 200 || status > 599) {
-
-        /* no HTTP/1.x, or no final answer */
-
-        ctx->fault = NGX_HTTP_LLM_FAULT_HEADER;
-        return NGX_HTTP_UPSTREAM_INVALID_HEADER;
-    }
-
-    call.completion = ctx->completion;
-    call.own_key = provider->own_key;
-
-    class = (provider->classes && provider->classes[status] >= 0)
-            ? (llm_class_t) provider->classes[status]
-            : llm_verdict_status((unsigned) status, call);
-
-    if (!llm_verdict_next(class)) {
-        return ngx_http_llm_commit(r, ctx, class);
-    }
-
-    hint = ngx_http_llm_hint(r);
-
-    ngx_http_llm_report(ctx, &ctx->now, class, hint,
-                        NGX_HTTP_LLM_FAULT_STATUS, status);
-    ngx_http_llm_choose_next(r, ctx);
-    ngx_http_llm_log_attempt(r, ctx, class, NGX_HTTP_LLM_FAULT_STATUS,
-                             status);
-
-    if (ctx->next.provider == NULL) {
-
-        if (class == LLM_CLASS_CAPABILITY) {
-
-            /* nobody can: the caller learns why from the one who said so */
-
-            return ngx_http_llm_commit(r, ctx, class);
-        }
-
-        if (ngx_http_llm_all_throttled(ctx)
-            && (u->conf->next_upstream & NGX_HTTP_UPSTREAM_FT_HTTP_429))
-        {
-            /* makes nginx end with 429 in the place of 502 */
-
-            u->headers_in.status_n = NGX_HTTP_TOO_MANY_REQUESTS;
-            u->peer.tries = 2;
-
-            return NGX_OK;
-        }
-    }
-
-    return NGX_HTTP_UPSTREAM_INVALID_HEADER;
-}
-
-
-/* From here on the answer is the caller's. */
-
-static ngx_int_t
-ngx_http_llm_commit(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
-    llm_class_t class)
-{
-    ngx_http_llm_report(ctx, &ctx->now, class, 0, NGX_HTTP_LLM_FAULT_NONE,
-                        r->upstream->headers_in.status_n);
-
-    ctx->committed = 1;
-    ctx->last_read = ngx_current_msec;
-
-    ngx_http_llm_timer_set(ctx, ctx->now.provider->timeout.idle);
-
-    return NGX_OK;
-}
-
-
-/* Whether every provider that serves the request wants a pause. */
-
-static ngx_uint_t
-ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_uint_t            i;
-    ngx_http_llm_fare_t  *fare;
-
-    for (i = 0; i < ctx->route->uses.nelts; i++) {
-
-        fare = &ctx->fares[i];
-
-        if (!fare->serves) {
-            continue;
-        }
-
-        if (fare->tried ? fare->class != LLM_CLASS_THROTTLE
-                        : fare->admission != LLM_REFUSED_THROTTLED)
-        {
-            return 0;
-        }
-    }
-
-    return 1;
-}
-
-
-/* How long the provider asks to be left alone, ms; 0: it does not say. */
-
-static uint32_t
-ngx_http_llm_hint(ngx_http_request_t *r)
-{
-    uint32_t          ms;
-    ngx_str_t        *name;
-    ngx_list_t       *headers;
-    ngx_table_elt_t  *h;
-
-    headers = &r->upstream->headers_in.headers;
-
-    for (name = &ngx_http_llm_retry_after_ms; name; ) {
-
-        h = ngx_http_llm_find_header(headers,
-                                     ngx_hash_key(name->data, name->len),
-                                     name);
-
-        if (h && llm_hint_retry_after_ms(h->value.data, h->value.len, &ms)) {
-            return ms;
-        }
-
-        name = (name == &ngx_http_llm_retry_after_ms) ? &ngx_http_llm_x_ms
-                                                      : NULL;
-    }
-
-    name = &ngx_http_llm_retry_after;
-
-    h = ngx_http_llm_find_header(headers, ngx_hash_key(name->data, name->len),
-                                 name);
-
-    if (h && llm_hint_retry_after(h->value.data, h->value.len, ngx_time(),
-                                  &ms))
-    {
-        return ms;
-    }
-
-    return 0;
-}
-
-
 /*
  * The request is over; rc is how.  Called once, before the last free(), and
  * again by nginx's cleanup where another handler took over.
@@ -726,9 +463,7 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
 
     ctx = ngx_http_llm_get_ctx(r);
 
-    if (ctx->timer.timer_set) {
-        ngx_del_timer(&ctx->timer);
-    }
+    ngx_http_llm_deadline_stop(ctx);
 
     ngx_http_llm_report(ctx, &ctx->next, LLM_CLASS_NEUTRAL, 0,
                         NGX_HTTP_LLM_FAULT_NONE, 0);
@@ -772,118 +507,6 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
     }
 
     ctx->finalize_request(r, rc);
-}
-
-
-/* Only ever brought forward: a timer that fires early looks again. */
-
-static void
-ngx_http_llm_timer_set(ngx_http_llm_ctx_t *ctx, ngx_msec_t ms)
-{
-    if (ctx->timer.handler == NULL) {
-        ctx->timer.handler = ngx_http_llm_timer_handler;
-        ctx->timer.log = ctx->request->connection->log;
-        ctx->timer.data = ctx;
-    }
-
-    if (ctx->timer.timer_set) {
-
-        if ((ngx_msec_int_t) (ctx->timer.timer.key - ngx_current_msec)
-            <= (ngx_msec_int_t) ms)
-        {
-            return;
-        }
-
-        ngx_del_timer(&ctx->timer);
-    }
-
-    ngx_add_timer(&ctx->timer, ms);
-}
-
-
-/*
- * One timer for all of a provider's deadlines: it finds out which one holds
- * now, and sleeps on where that is still ahead.
- */
-
-static void
-ngx_http_llm_timer_handler(ngx_event_t *ev)
-{
-    ngx_msec_t                deadline;
-    ngx_connection_t         *c;
-    ngx_http_request_t       *r;
-    ngx_http_llm_ctx_t       *ctx;
-    ngx_http_upstream_t      *u;
-    ngx_http_llm_fault_e      fault;
-    ngx_http_llm_timeouts_t  *timeout;
-
-    ctx = ev->data;
-    r = ctx->request;
-    u = r->upstream;
-    c = u->peer.connection;
-
-    ev->timedout = 0;
-
-    if (c == NULL || ctx->now.provider == NULL) {
-        return;
-    }
-
-    timeout = &ctx->now.provider->timeout;
-
-    if (ctx->committed) {
-
-        if (c->read->ready || r->connection->buffered) {
-
-            /* it is the caller who is slow */
-
-            ctx->last_read = ngx_current_msec;
-        }
-
-        deadline = ctx->last_read + timeout->idle;
-        fault = NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT;
-
-    } else if (u->state->connect_time == (ngx_msec_t) -1) {
-        deadline = u->start_time + timeout->connect;
-        fault = NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT;
-
-    } else {
-        deadline = u->start_time + u->state->connect_time
-                   + (ctx->stream ? timeout->header : timeout->answer);
-        fault = NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT;
-    }
-
-    if ((ngx_msec_int_t) (deadline - ngx_current_msec) > 0) {
-        ngx_add_timer(ev, deadline - ngx_current_msec);
-        return;
-    }
-
-    ngx_http_llm_expire(r, ctx, fault);
-}
-
-
-/* Ends the attempt as a timeout of nginx's own would. */
-
-static void
-ngx_http_llm_expire(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_fault_e fault)
-{
-    ngx_event_t       *ev;
-    ngx_connection_t  *c, *pc;
-
-    c = r->connection;
-    pc = r->upstream->peer.connection;
-
-    ctx->fault = fault;
-
-    ev = (fault == NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT) ? pc->write : pc->read;
-
-    ev->timedout = 1;
-
-    ngx_http_set_log_request(c->log, r);
-
-    ev->handler(ev);
-
-    ngx_http_run_posted_requests(c);
 }
 
 

@@ -1,0 +1,254 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * api_key: where a provider's key comes from, and how it is sent.
+ */
+
+
+static char *ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_str_t *key, ngx_uint_t *literal);
+static char *ngx_http_llm_key_env(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_str_t *key);
+static char *ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_str_t *key);
+
+
+/* api_key VALUE [header=NAME] [scheme=WORD], api_key client */
+
+char *
+ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_provider_t *provider = conf;
+
+    char        *rv;
+    ngx_str_t   *value, name, scheme, key, full;
+    ngx_uint_t   i, literal;
+
+    if (provider->key_set) {
+        return "is duplicate";
+    }
+
+    provider->key_set = 1;
+
+    value = cf->args->elts;
+
+    if (value[1].len == sizeof("client") - 1
+        && ngx_strncmp(value[1].data, "client", value[1].len) == 0)
+    {
+        if (cf->args->nelts > 2) {
+            return "has parameters: \"api_key client\" takes none";
+        }
+
+        provider->client_key = 1;
+        return NGX_CONF_OK;
+    }
+
+    provider->own_key = 1;
+
+    ngx_str_null(&name);
+    ngx_str_null(&scheme);
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "header=", 7) == 0) {
+            name.data = value[i].data + 7;
+            name.len = value[i].len - 7;
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "scheme=", 7) == 0) {
+            scheme.data = value[i].data + 7;
+            scheme.len = value[i].len - 7;
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"api_key\": expected "
+                           "\"header=NAME\" or \"scheme=WORD\"", &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (name.data == NULL) {
+        ngx_str_set(&name, "Authorization");
+
+        if (scheme.data == NULL) {
+            ngx_str_set(&scheme, "Bearer");
+        }
+    }
+
+    rv = ngx_http_llm_key_value(cf, &value[1], &key, &literal);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    full.len = scheme.len + 1 + key.len;
+    full.data = ngx_pnalloc(cf->pool, full.len);
+    if (full.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (scheme.len) {
+        ngx_sprintf(full.data, "%V %V", &scheme, &key);
+
+    } else {
+        full = key;
+    }
+
+    return ngx_http_llm_add_header(cf, provider, &name, &full, literal);
+}
+
+
+/*
+ * What env:, file: or a string stand for.  An error never shows the value:
+ * it may be the key itself.
+ */
+
+static char *
+ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *key,
+    ngx_uint_t *literal)
+{
+    char        *rv;
+    size_t       i;
+    ngx_str_t    name;
+
+    *literal = 1;
+
+    if (ngx_strncmp(value->data, "env:", 4) == 0) {
+        name.data = value->data + 4;
+        name.len = value->len - 4;
+
+        rv = ngx_http_llm_key_env(cf, &name, key);
+
+    } else if (ngx_strncmp(value->data, "file:", 5) == 0) {
+        name.data = value->data + 5;
+        name.len = value->len - 5;
+
+        rv = ngx_http_llm_key_file(cf, &name, key);
+
+    } else {
+        *literal = 0;
+        *key = *value;
+
+        rv = NGX_CONF_OK;
+
+        if (key->len == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "empty key in \"api_key\": expected \"env:NAME\""
+                               ", \"file:PATH\", \"client\" or a string");
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    for (i = 0; i < key->len; i++) {
+        if (key->data[i] < 0x20 || key->data[i] == 0x7f) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "the key of \"api_key\" holds a control "
+                               "character: expected one line of text");
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_key_env(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
+{
+    char  **e;
+
+    for (e = environ; e && *e; e++) {
+
+        if (name->len
+            && ngx_strncmp(*e, name->data, name->len) == 0
+            && (*e)[name->len] == '=')
+        {
+            key->data = (u_char *) *e + name->len + 1;
+            key->len = ngx_strlen(key->data);
+
+            key->data = ngx_pstrdup(cf->pool, key);
+            if (key->data == NULL) {
+                return NGX_CONF_ERROR;
+            }
+
+            if (key->len) {
+                return NGX_CONF_OK;
+            }
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "environment variable \"%V\" of \"api_key\" is not set "
+                       "or empty: expected it in the environment nginx was "
+                       "started with", name);
+
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
+{
+    u_char     buf[4097];
+    ssize_t    n;
+    ngx_fd_t   fd;
+
+    if (name->len == 0 || ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
+        return "has no path behind \"file:\"";
+    }
+
+    fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "file \"%V\" of \"api_key\" can not be opened",
+                           name);
+        return NGX_CONF_ERROR;
+    }
+
+    n = ngx_read_fd(fd, buf, sizeof(buf));
+
+    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", name);
+    }
+
+    if (n == -1 || n == (ssize_t) sizeof(buf)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
+                           "file \"%V\" of \"api_key\" can not be read or is "
+                           "longer than %uz bytes", name, sizeof(buf) - 1);
+        return NGX_CONF_ERROR;
+    }
+
+    while (n && (buf[n - 1] == LF || buf[n - 1] == CR || buf[n - 1] == ' ')) {
+        n--;
+    }
+
+    if (n == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "file \"%V\" of \"api_key\" is empty", name);
+        return NGX_CONF_ERROR;
+    }
+
+    key->len = n;
+    key->data = ngx_pnalloc(cf->pool, n);
+    if (key->data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memcpy(key->data, buf, n);
+    ngx_explicit_memzero(buf, n);
+
+    return NGX_CONF_OK;
+}
