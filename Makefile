@@ -48,7 +48,8 @@ heal: ## let it answer again: PROVIDER=openai
 	@echo '$(PROVIDER) answers again'
 
 reload: ## let the running gateway read its configuration again
-	@$(running); $(NGINX) -p build/run -c nginx.conf -s reload -g '$(globals)'
+	@$(running); kill -HUP $$pid
+	@echo 'told it to; a mistake is told where make run runs'
 
 install: build/$(MODULE) ## put the module where nginx loads it (DESTDIR=)
 	@$(fail); dir=$$($(NGINX) -V 2>&1 | grep -o 'modules-path=[^ ]*') || \
@@ -236,7 +237,7 @@ find_stand_in = $(running); \
     known=$$(sed -n 's/^llm_provider \(.*\) {/\1/p' \
         examples/quickstart/stand-ins.conf); \
     grep -qx -- '$(PROVIDER)' <<< "$$known" || \
-        fail make $@ PROVIDER=NAME, where NAME is one of $$known
+        fail "$@ which one? PROVIDER= one of" $$known
 
 
 ## The core's programs: tests, fuzzers, benchmarks
