@@ -332,6 +332,11 @@ void *ngx_http_llm_create_route(ngx_conf_t *cf);
 ngx_http_llm_route_t *ngx_http_llm_find_route(ngx_http_llm_main_conf_t *mcf,
     ngx_str_t *name);
 
+/* names: what they stand for */
+
+char *ngx_http_llm_resolve_names(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf);
+
 /* governed: request headers that providers set, or that none may see */
 
 ngx_int_t ngx_http_llm_governed_init(ngx_conf_t *cf,

@@ -1,0 +1,214 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * What the names in a configuration stand for, once all of it is read.
+ */
+
+
+static char *ngx_http_llm_check_upstreams(ngx_conf_t *cf);
+static char *ngx_http_llm_resolve_pass(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_http_llm_pass_t *pass);
+static ngx_uint_t ngx_http_llm_has_base(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route);
+
+
+/* What the directives of an upstream{} can not see while they are read. */
+
+static char *
+ngx_http_llm_check_upstreams(ngx_conf_t *cf)
+{
+    ngx_uint_t                       i;
+    ngx_http_llm_route_t            *route;
+    ngx_http_upstream_srv_conf_t   **uscfp, *uscf;
+    ngx_http_upstream_main_conf_t   *umcf;
+
+    umcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_upstream_module);
+    uscfp = umcf->upstreams.elts;
+
+    for (i = 0; i < umcf->upstreams.nelts; i++) {
+
+        uscf = uscfp[i];
+
+        if (uscf->srv_conf == NULL) {
+            continue;
+        }
+
+        route = ngx_http_conf_upstream_srv_conf(uscf, ngx_http_llm_module);
+
+        if (route->uscf == NULL && route->strategy_set) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"llm_strategy\" in upstream \"%V\" in %s:%ui: "
+                          "expected \"llm_use\" with it",
+                          &uscf->host, uscf->file_name, uscf->line);
+            return NGX_CONF_ERROR;
+        }
+
+#if (NGX_HTTP_UPSTREAM_ZONE)
+
+        /* nginx would copy its own load balancing there, which is not made */
+
+        if (route->uscf && uscf->shm_zone) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"zone\" in upstream \"%V\" in %s:%ui: "
+                          "expected none, the state of providers is kept in "
+                          "\"llm_zone\"",
+                          &uscf->host, uscf->file_name, uscf->line);
+            return NGX_CONF_ERROR;
+        }
+
+#endif
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* Names of providers and routes, wherever they were written. */
+
+char *
+ngx_http_llm_resolve_names(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
+{
+    char                   *rv;
+    ngx_uint_t              i, n;
+    ngx_http_llm_use_t     *use;
+    ngx_http_llm_pass_t    *pass;
+    ngx_http_llm_route_t  **routep;
+
+    if (ngx_http_llm_check_upstreams(cf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    routep = mcf->routes.elts;
+
+    for (i = 0; i < mcf->routes.nelts; i++) {
+
+        use = routep[i]->uses.elts;
+
+        for (n = 0; n < routep[i]->uses.nelts; n++) {
+
+            use[n].provider = ngx_http_llm_find_provider(mcf, &use[n].name);
+
+            if (use[n].provider == NULL) {
+                ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                              "unknown provider \"%V\" in \"llm_use\" in "
+                              "%V:%ui: expected the name of an "
+                              "\"llm_provider\"",
+                              &use[n].name, &use[n].file, use[n].line);
+                return NGX_CONF_ERROR;
+            }
+        }
+    }
+
+    pass = mcf->passes.elts;
+
+    for (i = 0; i < mcf->passes.nelts; i++) {
+
+        rv = ngx_http_llm_resolve_pass(cf, mcf, &pass[i]);
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_resolve_pass(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_pass_t *pass)
+{
+    ngx_uint_t                 by_prefix;
+    ngx_http_llm_loc_conf_t   *llcf;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    llcf = pass->conf;
+    clcf = pass->clcf;
+
+    if (llcf->route_value == NULL) {
+
+        llcf->route = ngx_http_llm_find_route(mcf, &pass->route);
+
+        if (llcf->route == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "unknown route \"%V\" in \"%V\" in %V:%ui: "
+                          "expected the name of an \"upstream\" with "
+                          "\"llm_use\"", &pass->route, &pass->directive,
+                          &pass->file, pass->line);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    llcf->sessions = ngx_pcalloc(cf->pool, mcf->providers.nelts
+                                           * sizeof(ngx_ssl_session_t *));
+    if (llcf->sessions == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (llcf->prefix_set) {
+        return NGX_CONF_OK;
+    }
+
+    by_prefix = !clcf->named;
+#if (NGX_PCRE)
+    by_prefix = by_prefix && clcf->regex == NULL;
+#endif
+
+    if (by_prefix) {
+        llcf->prefix = clcf->name;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_http_llm_has_base(mcf, llcf->route)) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"%V\" in %V:%ui is in a location that is given by a "
+                      "regular expression or by name: expected "
+                      "\"prefix=/URI\", the part of the request's URI that "
+                      "the path of an \"endpoint\" replaces",
+                      &pass->directive, &pass->file, pass->line);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* Whether an endpoint of the route, or of any where NULL, has a path. */
+
+static ngx_uint_t
+ngx_http_llm_has_base(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_use_t        *use;
+    ngx_http_llm_provider_t  **providerp;
+
+    if (route) {
+        use = route->uses.elts;
+
+        for (i = 0; i < route->uses.nelts; i++) {
+            if (use[i].provider->base.len) {
+                return 1;
+            }
+        }
+
+        return 0;
+    }
+
+    providerp = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+        if (providerp[i]->base.len) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
