@@ -486,6 +486,16 @@ subtest 'IPv6 and unix sockets' => sub {
     like $v6->url, qr{^http://\[::1\]:\d+$};
 };
 
+subtest 'it ends when it should' => sub {
+    my @others = map { LLM::Provider->new(name => $_) } qw(one two);
+    my $client = $others[0]->client;
+    is $client->get('/v1/models')->status, 200;
+    $others[0]->stop;
+    ok $client->is_closed(2);
+    ok !eval { $others[0]->requests };
+    is $others[1]->client->get('/v1/models')->status, 200;
+};
+
 subtest 'a mistake in a test is told' => sub {
     ok !eval { $p->behave({ statsu => 500 }) };
     like $@, qr/a step has no "statsu" at \Q$0\E/;

@@ -501,8 +501,9 @@ sub _wait {
     my $runs     = $self->{pid};
     my $deadline = time + ($patience // $self->{patience});
     while (1) {
+        my $is_late = time > $deadline || $runs && !$self->_is_running;
         return 1 if $condition->();
-        return 0 if time > $deadline || $runs && !$self->_is_running;
+        return 0 if $is_late;
         sleep POLL;
     }
 }

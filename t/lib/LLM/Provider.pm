@@ -55,8 +55,9 @@ a regular expression.
 =item requests
 
 Every request so far, in the order of their answers: connection (its
-number, from 1 and never used again), time, raw_head, method, uri, version, headers (lower-case
-name => [values]), body, sni, sent (bytes of the answer), and outcome:
+number, from 1 and never used again), time, raw_head, method, uri, version,
+headers (lower-case name => [values]), body, sni, sent (bytes of the
+answer), and outcome:
 
     waiting     being answered
     answered    to the end, as far as the step goes
@@ -305,8 +306,9 @@ sub stop {
     my $pid = delete $self->{pid} or return;
     return if $self->{owner} != $$;
 
+    local ($?, $!, $@);
+    eval { $self->_ask('stop') };
     close delete $self->{control};
-    local ($?, $!);
     waitpid $pid, 0;
     return;
 }
@@ -322,7 +324,7 @@ sub _start {
     defined(my $pid = fork) or croak "fork: $!";
     if (!$pid) {
         $SIG{PIPE} = 'IGNORE';
-        $SIG{$_} = 'DEFAULT' for qw(TERM INT __DIE__ __WARN__);
+        $SIG{$_} = 'DEFAULT' for qw(TERM INT HUP __DIE__ __WARN__);
         eval {
             close $ours;
             LLM::Provider::Server->new(

@@ -109,9 +109,9 @@ sub add {
 sub end {
     my ($self, $how) = @_;
 
-    return $self->_complete
-        if !$self->is_over && $how eq 'closed' && ($self->{framing} // '') eq 'close';
-    return $self->fail($how);
+    my $may_complete = $how eq 'closed' && ($self->{framing} // '') eq 'close';
+    return $may_complete && !$self->is_over ? $self->_complete
+                                            : $self->fail($how);
 }
 
 sub fail {

@@ -95,7 +95,6 @@ sub new {
 
 sub parts { @{ $_[0]{parts} } }
 sub end   { $_[0]{end} }
-sub step_of { $_[0]{step} }
 
 sub _dialect {
     my ($self, $id) = @_;

@@ -88,16 +88,21 @@ sub run {
         $readable = 1;
     }
 
-    my $now = time;
-    delete $self->{read_again}, $readable = 1
-        if $self->{read_again} && $self->{read_again} <= $now;
-
-    $self->_read if $readable;
+    my $may_read = $self->_is_due('read_again');
+    $self->_read if $readable || $may_read;
     $self->_write;
-    $self->_close
-        if $self->{idle_until} && $self->{idle_until} <= $now
-        && $self->is_idle;
+    $self->_close if $self->_is_due('idle_until') && $self->is_idle;
     return;
+}
+
+# true once, when the moment of this name has come
+
+sub _is_due {
+    my ($self, $name) = @_;
+
+    return 0 if !$self->{$name} || $self->{$name} > time;
+    delete $self->{$name};
+    return 1;
 }
 
 sub _start_tls {
@@ -291,11 +296,7 @@ sub _write {
     while (!$self->is_over) {
         return if length $self->{out} && !$self->_flush;
 
-        if ($self->{pause_until}) {
-            return if $self->{pause_until} > time;
-            delete $self->{pause_until};
-        }
-
+        return if $self->{pause_until} && !$self->_is_due('pause_until');
         return if $self->{state} ne 'answer';
         my $part = shift @{ $self->{parts} };
         if (!$part) {
