@@ -63,7 +63,7 @@ install: build/$(MODULE) ## put the module where nginx loads it (DESTDIR=)
 
 ##@ Work
 
-test: deps deps-test ## everything below, the quickest first
+test: deps-test ## everything below, the quickest first
 	@$(again) all
 	@$(again) unit
 	@$(again) check
@@ -113,7 +113,7 @@ fuzz: ## random input for the core, TIME=10 seconds for each target
 	    echo "$$target: $$(sed -n 's/.*executed_units: *//p' $$log) inputs"; \
 	done
 
-bench: deps deps-bench ## measure, against stock nginx where there is one
+bench: deps-bench ## measure, against stock nginx where there is one
 	@$(again) all
 	@$(again) -j$(JOBS) $(BENCH)
 	@test ! -x t/bench/run || t/bench/run
@@ -308,10 +308,10 @@ DEPS_TEST += $(shell npm --version > /dev/null 2>&1 && node -e \
 deps:
 	@$(call install_packages,$(DEPS))
 
-deps-test:
+deps-test: deps
 	@$(call install_packages,$(DEPS_TEST))
 
-deps-bench:
+deps-bench: deps
 	@$(call install_packages,$(DEPS_BENCH))
 
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
