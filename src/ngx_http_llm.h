@@ -293,6 +293,8 @@ struct ngx_http_llm_ctx_s {
     const char                   *code;           /* of an error */
     ngx_str_t                     message;
     ngx_buf_t                    *error;          /* instead of nginx's body */
+    ngx_uint_t                    retry_status;   /* tells when to come back */
+    uint32_t                      retry_wait;     /* ms */
 
     unsigned                      body_ready:1;
     unsigned                      waiting:1;
@@ -411,6 +413,8 @@ ngx_int_t ngx_http_llm_no_model(ngx_http_request_t *r,
 ngx_int_t ngx_http_llm_invalid(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     const char *fmt, ...);
 void ngx_http_llm_all_failed(ngx_http_llm_ctx_t *ctx, ngx_int_t rc);
+ngx_int_t ngx_http_llm_retry_headers(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
 ngx_buf_t *ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status);
 
 /* filter */

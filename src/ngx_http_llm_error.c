@@ -31,8 +31,6 @@ static u_char *ngx_http_llm_describe(ngx_http_llm_ctx_t *ctx, u_char *p,
     u_char *last);
 static u_char *ngx_http_llm_describe_fare(ngx_http_llm_use_t *use,
     ngx_http_llm_fare_t *fare, u_char *p, u_char *last);
-static ngx_int_t ngx_http_llm_retry_headers(ngx_http_request_t *r,
-    uint32_t wait);
 static uint32_t ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx,
     const char *code, ngx_int_t status);
@@ -117,9 +115,8 @@ ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     ctx->message.len = p - ctx->message.data;
 
-    if (ngx_http_llm_retry_headers(r, ngx_http_llm_soonest(ctx)) != NGX_OK) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
+    ctx->retry_status = status;
+    ctx->retry_wait = ngx_http_llm_soonest(ctx);
 
     return ngx_http_llm_reject(ctx, code, status);
 }
@@ -198,7 +195,8 @@ ngx_http_llm_all_failed(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
 
     if (rc == NGX_HTTP_TOO_MANY_REQUESTS) {
         ctx->code = "rate_limit_exceeded";
-        (void) ngx_http_llm_retry_headers(r, ngx_http_llm_soonest(ctx));
+        ctx->retry_status = rc;
+        ctx->retry_wait = ngx_http_llm_soonest(ctx);
 
     } else {
         ctx->code = "all_providers_failed";
@@ -309,11 +307,23 @@ ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
 }
 
 
-static ngx_int_t
-ngx_http_llm_retry_headers(ngx_http_request_t *r, uint32_t wait)
+/*
+ * When to come back; also on the user's own page for the error, but not on
+ * the answer of another location that takes over.
+ */
+
+ngx_int_t
+ngx_http_llm_retry_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
     u_char     *p;
+    uint32_t    wait;
     ngx_str_t   value;
+
+    if (ctx->retry_status == 0 || ctx->retry_status != r->headers_out.status) {
+        return NGX_OK;
+    }
+
+    wait = ctx->retry_wait;
 
     if (wait != LLM_CIRCUIT_WAIT_UNKNOWN) {
 

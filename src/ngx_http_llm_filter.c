@@ -55,6 +55,12 @@ ngx_http_llm_header_filter(ngx_http_request_t *r)
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
     if (!llcf->gate) {
+        ctx = r->internal ? ngx_http_llm_get_ctx(r) : NULL;
+
+        if (ctx && ngx_http_llm_retry_headers(r, ctx) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
         return ngx_http_next_header_filter(r);
     }
 
@@ -72,7 +78,9 @@ ngx_http_llm_header_filter(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
-    if (ctx && ngx_http_llm_answer_headers(r, ctx) != NGX_OK) {
+    if (ctx && (ngx_http_llm_answer_headers(r, ctx) != NGX_OK
+                || ngx_http_llm_retry_headers(r, ctx) != NGX_OK))
+    {
         return NGX_ERROR;
     }
 

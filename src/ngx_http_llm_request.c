@@ -36,7 +36,7 @@ static ngx_str_t  ngx_http_llm_secret_args[] = {
 ngx_int_t
 ngx_http_llm_request_create(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
-    off_t                 length;
+    off_t                 length, saved;
     ngx_int_t             rc;
     ngx_str_t             uri, unparsed_uri;
     ngx_uint_t            valid_unparsed_uri;
@@ -65,19 +65,15 @@ ngx_http_llm_request_create(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     r->unparsed_uri = uri;
     r->valid_unparsed_uri = 1;
 
-    if (body) {
-        off_t  saved;
+    saved = r->headers_in.content_length_n;
 
-        saved = r->headers_in.content_length_n;
-        r->headers_in.content_length_n = length;
+    /* a subrequest has the header of its parent, but may have no body */
 
-        rc = ctx->create_request(r);
+    r->headers_in.content_length_n = body ? length : ngx_min(saved, 0);
 
-        r->headers_in.content_length_n = saved;
+    rc = ctx->create_request(r);
 
-    } else {
-        rc = ctx->create_request(r);
-    }
+    r->headers_in.content_length_n = saved;
 
     r->unparsed_uri = unparsed_uri;
     r->valid_unparsed_uri = valid_unparsed_uri;
