@@ -180,6 +180,7 @@ sub send {
     $self->_connect unless $self->{socket};
     $self->{until} //= time + $self->{timeout};
 
+    local $SIG{PIPE} = 'IGNORE';
     while (length $bytes && !$self->{peer_closed}) {
         my $sent = syswrite $self->{socket}, $bytes, PIECE;
 
@@ -189,6 +190,7 @@ sub send {
             my $can = $self->_select(1) or return 0;
             $self->_take if $can->{read};
         } else {
+            $self->{was_reset} = $!{ECONNRESET};
             last;
         }
     }
@@ -199,7 +201,7 @@ sub close {
     my $self = shift;
 
     my $socket = delete $self->{socket} or return;
-    delete @$self{qw(peer_closed)};
+    delete @$self{qw(peer_closed was_reset)};
     return $socket->close;
 }
 
@@ -291,7 +293,6 @@ sub _connect {
 
     $self->{socket} = $socket;
     $self->{connections}++;
-    delete $self->{peer_closed};
     setsockopt $socket, IPPROTO_TCP, TCP_NODELAY, 1 if !defined $path;
     $self->_start_tls($host) if $self->{tls};
     $socket->blocking(0);
@@ -352,12 +353,10 @@ sub _take {
 
     if ($got) {
         $answer->add($bytes) if $answer;
-    } elsif (defined $got) {
+    } elsif (defined $got || !$self->_must_wait) {
+        my $was_reset = $self->{was_reset} || !defined $got && $!{ECONNRESET};
         $self->{peer_closed} = 1;
-        $answer->end('closed') if $answer;
-    } elsif (!$self->_must_wait) {
-        $self->{peer_closed} = 1;
-        $answer->end($!{ECONNRESET} ? 'reset' : 'closed') if $answer;
+        $answer->end($was_reset ? 'reset' : 'closed') if $answer;
     }
 }
 
