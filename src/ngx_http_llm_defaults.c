@@ -364,7 +364,7 @@ ngx_http_llm_default_headers(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
 
     if (!level->gate) {
 
-        /* a location of another kind inside of a gate's: as if there was none */
+        /* another kind of location inside of a gate's: as if there was none */
 
         if (*source == NGX_CONF_UNSET_PTR && level->parent->gate) {
 

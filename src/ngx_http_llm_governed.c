@@ -172,8 +172,8 @@ ngx_http_llm_governed_variables(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
         provider = providerp[i];
         client_key |= provider->client_key;
 
-        provider->governed = ngx_pcalloc(cf->pool,
-                       mcf->governed.nelts * sizeof(ngx_http_complex_value_t *));
+        provider->governed = ngx_pcalloc(cf->pool, mcf->governed.nelts
+                                         * sizeof(ngx_http_complex_value_t *));
         if (provider->governed == NULL) {
             return NGX_ERROR;
         }
@@ -207,7 +207,8 @@ ngx_http_llm_governed_variables(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
             continue;
         }
 
-        name.data = ngx_pnalloc(cf->pool, sizeof("$llm_header_") + NGX_INT_T_LEN);
+        name.data = ngx_pnalloc(cf->pool,
+                                sizeof("$llm_header_") + NGX_INT_T_LEN);
         if (name.data == NULL) {
             return NGX_ERROR;
         }

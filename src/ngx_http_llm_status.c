@@ -15,6 +15,9 @@
  */
 
 
+#define NGX_HTTP_LLM_STATUS_FORM  (JSON_INDENT(2)|JSON_REAL_PRECISION(6))
+
+
 static json_t *ngx_http_llm_status_json(ngx_http_request_t *r,
     ngx_http_llm_main_conf_t *mcf);
 static json_t *ngx_http_llm_status_zone(ngx_http_llm_main_conf_t *mcf);
@@ -57,7 +60,7 @@ ngx_http_llm_status_handler(ngx_http_request_t *r)
     mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
 
     json = ngx_http_llm_status_json(r, mcf);
-    text = json ? json_dumps(json, JSON_INDENT(2)|JSON_REAL_PRECISION(6)) : NULL;
+    text = json ? json_dumps(json, NGX_HTTP_LLM_STATUS_FORM) : NULL;
 
     json_decref(json);
 

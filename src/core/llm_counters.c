@@ -82,7 +82,7 @@ llm_counters_settle(llm_counters_t *c)
 
     if (calls > settled) {
         atomic_fetch_add_explicit(&c->v[LLM_CALLS_NEUTRAL], calls - settled,
-                                  memory_order_relaxed);
+            memory_order_relaxed);
     }
 }
 

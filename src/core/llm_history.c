@@ -18,7 +18,7 @@ llm_history_add(llm_history_t *h, const llm_history_entry_t *e)
     i = atomic_fetch_add_explicit(&h->next, 1, memory_order_relaxed);
 
     atomic_store_explicit(&h->entry[i % LLM_HISTORY], word,
-                          memory_order_release);
+        memory_order_release);
 }
 
 
@@ -39,7 +39,7 @@ llm_history_read(const llm_history_t *h, llm_history_entry_t *e, unsigned n)
     for (i = next > n ? next - n : 0; i < next; i++) {
 
         word = atomic_load_explicit(&h->entry[i % LLM_HISTORY],
-                                    memory_order_acquire);
+            memory_order_acquire);
 
         if (word == 0) {
             continue; /* taken, not written yet */

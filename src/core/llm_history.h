@@ -23,7 +23,7 @@ typedef struct {
 
 
 typedef struct {
-    uint64_t time;   /* wall clock, ms; below 2^44 */
+    uint64_t time; /* wall clock, ms; below 2^44 */
     llm_circuit_state_t from;
     llm_circuit_state_t to;
     llm_reason_t reason;

@@ -25,6 +25,8 @@ typedef struct {
 
 
 /* the first row that fits decides; what fits none is a failure */
+
+/* clang-format off */
 static const llm_verdict_row_t llm_verdict_table[] = {
     { 200, 399, SUCCESS,    SUCCESS,    SUCCESS },
     { 401, 402, CREDENTIAL, NEUTRAL,    NEUTRAL },
@@ -36,6 +38,7 @@ static const llm_verdict_row_t llm_verdict_table[] = {
     { 400, 499, NEUTRAL,    NEUTRAL,    NEUTRAL },
     { 500, 599, FAILURE,    FAILURE,    FAILURE }
 };
+/* clang-format on */
 
 
 static const char *const llm_class_names[LLM_CLASSES] = {
@@ -44,7 +47,7 @@ static const char *const llm_class_names[LLM_CLASSES] = {
     [THROTTLE] = "throttle",
     [CREDENTIAL] = "credential",
     [CAPABILITY] = "capability",
-    [NEUTRAL] = "neutral"
+    [NEUTRAL] = "neutral",
 };
 
 

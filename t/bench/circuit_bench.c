@@ -28,14 +28,12 @@ typedef struct {
 } shared_t;
 
 
-static const llm_circuit_conf_t conf = {
-    .failure_threshold = 5,
+static const llm_circuit_conf_t conf = { .failure_threshold = 5,
     .success_threshold = 2,
     .open = 30000,
     .open_max = 120000,
     .half_open_max_calls = 1,
-    .half_open_timeout = 10000
-};
+    .half_open_timeout = 10000 };
 
 
 static double
@@ -101,13 +99,12 @@ acquire_report(llm_circuit_t *c, uint32_t calls)
 
     for (uint32_t i = 0; i < calls; i++) {
         if (llm_circuit_acquire(c, &conf, i, &token, &wait, &tr)
-            != LLM_ADMITTED)
-        {
+            != LLM_ADMITTED) {
             abort();
         }
 
-        (void) llm_circuit_report(c, &conf, &token, LLM_CLASS_SUCCESS, 0, i,
-                                  i, &late, &tr);
+        (void) llm_circuit_report(c, &conf, &token, LLM_CLASS_SUCCESS, 0, i, i,
+            &late, &tr);
     }
 
     return (seconds() - start) * 1e9 / calls;
@@ -124,8 +121,7 @@ refuse(llm_circuit_t *c, uint32_t now)
 
     for (uint32_t i = 0; i < CALLS; i++) {
         if (llm_circuit_acquire(c, &conf, now, &token, &wait, &tr)
-            == LLM_ADMITTED)
-        {
+            == LLM_ADMITTED) {
             abort();
         }
     }
@@ -161,15 +157,12 @@ failure_success(llm_circuit_t *c)
 
     for (uint32_t i = 0; i < CALLS; i++) {
         if (llm_circuit_acquire(c, &conf, 1, &token, &wait, &tr)
-            != LLM_ADMITTED)
-        {
+            != LLM_ADMITTED) {
             abort();
         }
 
         (void) llm_circuit_report(c, &conf, &token,
-                                  i % 2 ? LLM_CLASS_SUCCESS
-                                        : LLM_CLASS_FAILURE,
-                                  0, 1, i, &late, &tr);
+            i % 2 ? LLM_CLASS_SUCCESS : LLM_CLASS_FAILURE, 0, 1, i, &late, &tr);
     }
 
     return (seconds() - start) * 1e9 / CALLS;
@@ -186,8 +179,8 @@ trip(llm_circuit_t *c)
 
     for (uint32_t i = 0; i < conf.failure_threshold; i++) {
         (void) llm_circuit_acquire(c, &conf, 1, &token, &wait, &tr);
-        (void) llm_circuit_report(c, &conf, &token, LLM_CLASS_FAILURE, 0, 1,
-                                  0, &late, &tr);
+        (void) llm_circuit_report(c, &conf, &token, LLM_CLASS_FAILURE, 0, 1, 0,
+            &late, &tr);
     }
 }
 
@@ -231,8 +224,7 @@ processes(shared_t *shared, unsigned of)
         int status;
 
         if (pids[n] < 0 || waitpid(pids[n], &status, 0) != pids[n]
-            || status != 0)
-        {
+            || status != 0) {
             abort();
         }
     }
@@ -255,7 +247,7 @@ main(void)
     shared_t *shared;
 
     shared = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE,
-                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
         perror("mmap");
         return 1;

@@ -33,16 +33,16 @@
 
 
 #define PROCESSES 16
-#define TOKENS 4      /* calls that a process has under way */
-#define STEPS 400000  /* of each process, without kills */
+#define TOKENS 4     /* calls that a process has under way */
+#define STEPS 400000 /* of each process, without kills */
 #define KILLS 300
 #define SKEW 1000
 #define PERMITS 3
 #define LEASE 300
 #define HINT 900
 #define NO_PTRACE 77
-#define MANY 150      /* instructions; longer calls: see play() */
-#define FAR 20000     /* instructions; no call is as long as that */
+#define MANY 150  /* instructions; longer calls: see play() */
+#define FAR 20000 /* instructions; no call is as long as that */
 
 
 enum {
@@ -91,14 +91,12 @@ static cpu_set_t cpus; /* that we may run on */
 static uint64_t seed;
 
 
-static const llm_circuit_conf_t conf = {
-    .failure_threshold = 3,
+static const llm_circuit_conf_t conf = { .failure_threshold = 3,
     .success_threshold = 4,
     .open = 50,
     .open_max = 400,
     .half_open_max_calls = PERMITS,
-    .half_open_timeout = LEASE
-};
+    .half_open_timeout = LEASE };
 
 
 static void
@@ -127,8 +125,8 @@ setup(void **state)
 typedef struct {
     const llm_circuit_conf_t *conf;
     void (*prepare)(void);
-    void (*act)(told_t *told);       /* in the stepped process */
-    void (*meanwhile)(void);         /* in this one */
+    void (*act)(told_t *told); /* in the stepped process */
+    void (*meanwhile)(void);   /* in this one */
     void (*check)(void);
 } scene_t;
 
@@ -159,7 +157,7 @@ acquire(told_t *told)
     uint32_t wait;
 
     told->admission = llm_circuit_acquire(&shared->circuit, &sc, now,
-                                          &told->token, &wait, &told->tr);
+        &told->token, &wait, &told->tr);
 }
 
 
@@ -167,7 +165,7 @@ static void
 report(told_t *told, llm_token_t token, llm_class_t class, uint32_t hint)
 {
     (void) llm_circuit_report(&shared->circuit, &sc, &token, class, hint, now,
-                              0, &told->late, &told->tr);
+        0, &told->late, &told->tr);
 }
 
 
@@ -374,24 +372,20 @@ die(const scene_t *scene)
 }
 
 
-static const llm_circuit_conf_t one_permit = {
-    .failure_threshold = 2,
+static const llm_circuit_conf_t one_permit = { .failure_threshold = 2,
     .success_threshold = 2,
     .open = 50,
     .open_max = 400,
     .half_open_max_calls = 1,
-    .half_open_timeout = LEASE
-};
+    .half_open_timeout = LEASE };
 
 
-static const llm_circuit_conf_t two_permits = {
-    .failure_threshold = 2,
+static const llm_circuit_conf_t two_permits = { .failure_threshold = 2,
     .success_threshold = 2,
     .open = 50,
     .open_max = 400,
     .half_open_max_calls = 2,
-    .half_open_timeout = LEASE
-};
+    .half_open_timeout = LEASE };
 
 
 static void
@@ -418,7 +412,7 @@ speak(void)
     epoch_then = (uint16_t) view().epoch;
     taken_then = view().probes != 0;
     (void) llm_circuit_admin(&shared->circuit, LLM_ADMIN_OBSERVE, now,
-                             &mine.tr);
+        &mine.tr);
     (void) llm_circuit_admin(&shared->circuit, LLM_ADMIN_AUTO, now, &mine.tr);
 }
 
@@ -443,9 +437,8 @@ was_no_probe_of_the_past(void)
 static void
 nobody_probes_in_an_episode_that_is_over(void **state)
 {
-    static const scene_t scene = {
-        &one_permit, be_half_open, acquire, speak, was_no_probe_of_the_past
-    };
+    static const scene_t scene = { &one_permit, be_half_open, acquire, speak,
+        was_no_probe_of_the_past };
 
     (void) state;
     play(&scene);
@@ -459,7 +452,7 @@ begin_the_next_episode(void)
     llm_token_t token = { .epoch = (uint16_t) view().epoch };
 
     llm_circuit_break(&shared->circuit, &sc, &token, now, 0, &mine.late,
-                      &mine.tr);
+        &mine.tr);
     assert_int_equal(mine.tr.reason, LLM_REASON_PROBE_FAILED);
     now += 100;
     held = admitted();
@@ -483,10 +476,8 @@ the_held_permit_is_still_held(void)
 static void
 a_process_of_the_past_takes_no_permit_of_the_present(void **state)
 {
-    static const scene_t scene = {
-        &one_permit, be_half_open, acquire, begin_the_next_episode,
-        the_held_permit_is_still_held
-    };
+    static const scene_t scene = { &one_permit, be_half_open, acquire,
+        begin_the_next_episode, the_held_permit_is_still_held };
 
     (void) state;
     play(&scene);
@@ -519,10 +510,8 @@ take_a_permit(void)
 static void
 who_lost_a_permit_does_not_free_it_for_the_new_holder(void **state)
 {
-    static const scene_t scene = {
-        &one_permit, hold_a_permit_too_long, report_neutral, take_a_permit,
-        the_held_permit_is_still_held
-    };
+    static const scene_t scene = { &one_permit, hold_a_permit_too_long,
+        report_neutral, take_a_permit, the_held_permit_is_still_held };
 
     (void) state;
     play(&scene);
@@ -540,9 +529,11 @@ static void
 one_probe_and_one_step(void)
 {
     assert_int_equal((mine.tr.reason != LLM_REASON_NONE)
-                     + (shared->told.tr.reason != LLM_REASON_NONE), 1);
+                         + (shared->told.tr.reason != LLM_REASON_NONE),
+        1);
     assert_int_equal((mine.admission == LLM_ADMITTED)
-                     + (shared->told.admission == LLM_ADMITTED), 1);
+                         + (shared->told.admission == LLM_ADMITTED),
+        1);
     assert_int_equal(view().probes, 1);
     assert_int_equal(view().epoch, 2);
 }
@@ -551,9 +542,8 @@ one_probe_and_one_step(void)
 static void
 two_who_come_at_once_are_one_probe(void **state)
 {
-    static const scene_t scene = {
-        &one_permit, be_due, acquire, ask_too, one_probe_and_one_step
-    };
+    static const scene_t scene = { &one_permit, be_due, acquire, ask_too,
+        one_probe_and_one_step };
 
     (void) state;
     play(&scene);
@@ -587,7 +577,8 @@ static void
 one_of_two_moved_it(void)
 {
     assert_int_equal((mine.tr.reason != LLM_REASON_NONE)
-                     + (shared->told.tr.reason != LLM_REASON_NONE), 1);
+                         + (shared->told.tr.reason != LLM_REASON_NONE),
+        1);
     assert_int_equal(mine.late + shared->told.late, 1);
     assert_int_equal(view().state, LLM_CIRCUIT_OPEN);
     assert_int_equal(view().epoch, 1);
@@ -599,10 +590,8 @@ one_of_two_moved_it(void)
 static void
 two_last_failures_are_one_transition_and_one_log_line(void **state)
 {
-    static const scene_t scene = {
-        &two_permits, be_near_the_threshold, report_failure, fail_too,
-        one_of_two_moved_it
-    };
+    static const scene_t scene = { &two_permits, be_near_the_threshold,
+        report_failure, fail_too, one_of_two_moved_it };
 
     (void) state;
     play(&scene);
@@ -638,7 +627,8 @@ both_counted(void)
     assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
     assert_int_equal(view().epoch, 3);
     assert_int_equal((mine.tr.reason != LLM_REASON_NONE)
-                     + (shared->told.tr.reason != LLM_REASON_NONE), 1);
+                         + (shared->told.tr.reason != LLM_REASON_NONE),
+        1);
     assert_int_equal(mine.late + shared->told.late, 0);
 }
 
@@ -646,9 +636,8 @@ both_counted(void)
 static void
 no_success_of_two_at_once_is_lost(void **state)
 {
-    static const scene_t scene = {
-        &two_permits, be_two_probes, report_success, succeed_too, both_counted
-    };
+    static const scene_t scene = { &two_permits, be_two_probes, report_success,
+        succeed_too, both_counted };
 
     (void) state;
     play(&scene);
@@ -689,10 +678,8 @@ the_longer_hint_holds(void)
 static void
 of_two_late_hints_the_longer_one_holds(void **state)
 {
-    static const scene_t scene = {
-        &two_permits, be_open_with_two_late, report_short_hint, hint_longer,
-        the_longer_hint_holds
-    };
+    static const scene_t scene = { &two_permits, be_open_with_two_late,
+        report_short_hint, hint_longer, the_longer_hint_holds };
 
     (void) state;
     play(&scene);
@@ -723,10 +710,8 @@ the_longer_throttle_holds(void)
 static void
 of_two_throttles_the_longer_one_holds(void **state)
 {
-    static const scene_t scene = {
-        &two_permits, be_open_with_two_late, report_short_throttle,
-        throttle_longer, the_longer_throttle_holds
-    };
+    static const scene_t scene = { &two_permits, be_open_with_two_late,
+        report_short_throttle, throttle_longer, the_longer_throttle_holds };
 
     (void) state;
     play(&scene);
@@ -746,10 +731,8 @@ be_throttled_no_more(void)
 static void
 who_asks_takes_away_no_new_throttle(void **state)
 {
-    static const scene_t scene = {
-        &two_permits, be_throttled_no_more, acquire, throttle_longer,
-        the_longer_throttle_holds
-    };
+    static const scene_t scene = { &two_permits, be_throttled_no_more, acquire,
+        throttle_longer, the_longer_throttle_holds };
 
     (void) state;
     play(&scene);
@@ -775,10 +758,8 @@ it_was_the_reset(void)
 static void
 the_status_tells_the_reason_of_the_last_transition(void **state)
 {
-    static const scene_t scene = {
-        &two_permits, be_near_the_threshold, report_failure, reset,
-        it_was_the_reset
-    };
+    static const scene_t scene = { &two_permits, be_near_the_threshold,
+        report_failure, reset, it_was_the_reset };
 
     (void) state;
     play(&scene);
@@ -803,7 +784,7 @@ reopen_in_the_past(void)
 
     token = (llm_token_t) { .epoch = (uint16_t) view().epoch };
     llm_circuit_break(&shared->circuit, &sc, &token, now, 0, &mine.late,
-                      &mine.tr);
+        &mine.tr);
     steps_of_mine += mine.tr.reason != LLM_REASON_NONE;
     now += 500;
 }
@@ -813,17 +794,15 @@ static void
 no_step_went_untold(void)
 {
     assert_int_equal(view().epoch,
-                     1 + steps_of_mine
-                     + (shared->told.tr.reason != LLM_REASON_NONE));
+        1 + steps_of_mine + (shared->told.tr.reason != LLM_REASON_NONE));
 }
 
 
 static void
 no_transition_is_missing_in_the_log(void **state)
 {
-    static const scene_t scene = {
-        &one_permit, be_due, acquire, reopen_in_the_past, no_step_went_untold
-    };
+    static const scene_t scene = { &one_permit, be_due, acquire,
+        reopen_in_the_past, no_step_went_untold };
 
     (void) state;
     play(&scene);
@@ -833,15 +812,14 @@ no_transition_is_missing_in_the_log(void **state)
 static void
 a_worker_killed_at_any_instruction_wedges_nothing(void **state)
 {
-    static const scene_t scenes[] = {
-        { &one_permit, be_due, acquire, NULL, NULL },
+    static const scene_t scenes[] = { { &one_permit, be_due, acquire, NULL,
+                                          NULL },
         { &one_permit, be_half_open, acquire, NULL, NULL },
         { &two_permits, be_near_the_threshold, report_failure, NULL, NULL },
         { &two_permits, be_two_probes, report_failure, NULL, NULL },
         { &two_permits, be_two_probes, report_success, NULL, NULL },
         { &one_permit, hold_a_permit_too_long, report_neutral, NULL, NULL },
-        { &two_permits, be_two_probes, report_short_throttle, NULL, NULL }
-    };
+        { &two_permits, be_two_probes, report_short_throttle, NULL, NULL } };
 
     (void) state;
 
@@ -925,8 +903,8 @@ live_probes(uint16_t epoch)
             return 0;
         }
 
-        live += probes[i] != 0 && (uint16_t) probes[i] == epoch
-                && left != 0 && left <= LEASE;
+        live += probes[i] != 0 && (uint16_t) probes[i] == epoch && left != 0
+                && left <= LEASE;
     }
 
     return live;
@@ -941,7 +919,7 @@ begin_call(process_t *p, uint32_t slot)
     llm_transition_t tr;
 
     if (llm_circuit_acquire(&shared->circuit, &conf, clock, token, &wait, &tr)
-        != LLM_ADMITTED
+            != LLM_ADMITTED
         && wait == 0)
     {
         wrong(REFUSED_WITHOUT_WAIT);
@@ -956,8 +934,8 @@ begin_call(process_t *p, uint32_t slot)
     (void) atomic_fetch_add(&shared->probes, 1);
     p->serial++;
     atomic_store(&shared->probe[p->n * TOKENS + slot],
-                 (uint64_t) token->epoch | (uint64_t) p->serial << 16
-                 | (uint64_t) (token->time + LEASE) << 32);
+        (uint64_t) token->epoch | (uint64_t) p->serial << 16
+            | (uint64_t) (token->time + LEASE) << 32);
 
     if (live_probes(token->epoch) > PERMITS) {
         wrong(TOO_MANY_PROBES);
@@ -968,12 +946,10 @@ begin_call(process_t *p, uint32_t slot)
 static void
 end_call(process_t *p, uint32_t slot)
 {
-    static const llm_class_t classes[] = {
+    static const llm_class_t classes[] = { LLM_CLASS_SUCCESS, LLM_CLASS_SUCCESS,
         LLM_CLASS_SUCCESS, LLM_CLASS_SUCCESS, LLM_CLASS_SUCCESS,
-        LLM_CLASS_SUCCESS, LLM_CLASS_SUCCESS, LLM_CLASS_SUCCESS,
-        LLM_CLASS_FAILURE, LLM_CLASS_FAILURE, LLM_CLASS_NEUTRAL,
-        LLM_CLASS_CAPABILITY
-    };
+        LLM_CLASS_SUCCESS, LLM_CLASS_FAILURE, LLM_CLASS_FAILURE,
+        LLM_CLASS_NEUTRAL, LLM_CLASS_CAPABILITY };
     llm_class_t class = classes[random32(p) % 10];
     uint32_t hint = chance(p, 50) ? random32(p) % HINT : 0;
     uint32_t clock = late_clock(p), random = random32(p);
@@ -988,8 +964,8 @@ end_call(process_t *p, uint32_t slot)
 
     atomic_store(&shared->probe[p->n * TOKENS + slot], 0);
 
-    if (!llm_circuit_report(&shared->circuit, &conf, token, class, hint,
-                            clock, random, &late, &tr))
+    if (!llm_circuit_report(&shared->circuit, &conf, token, class, hint, clock,
+            random, &late, &tr))
     {
         wrong(NOT_REPORTED_ONCE);
     }
@@ -997,13 +973,13 @@ end_call(process_t *p, uint32_t slot)
     saw(&tr);
 
     if (chance(p, 100)) {
-        llm_circuit_break(&shared->circuit, &conf, token, clock, random,
-                          &late, &tr);
+        llm_circuit_break(&shared->circuit, &conf, token, clock, random, &late,
+            &tr);
         saw(&tr);
     }
 
     if (llm_circuit_report(&shared->circuit, &conf, token, class, hint, clock,
-                           random, &late, &tr))
+            random, &late, &tr))
     {
         wrong(NOT_REPORTED_ONCE);
     }
@@ -1032,11 +1008,9 @@ be_operator(process_t *p)
 static void
 live_a_life(uint32_t n, uint32_t life, uint32_t steps)
 {
-    process_t p = {
-        .random = seed + ((uint64_t) n << 32) + life,
+    process_t p = { .random = seed + ((uint64_t) n << 32) + life,
         .n = n,
-        .lag = n * SKEW / (PROCESSES - 1)
-    };
+        .lag = n * SKEW / (PROCESSES - 1) };
 
     for (uint32_t i = 0; i < steps; i++) {
         uint32_t slot = random32(&p) % TOKENS;
@@ -1100,8 +1074,8 @@ nothing_went_wrong(uint64_t missing)
     uint16_t unseen = (uint16_t) ((shared->circuit.word >> 16) - seen);
 
     print_message("transitions %llu, unseen %u, probes %llu\n",
-                  (unsigned long long) seen, unseen,
-                  (unsigned long long) atomic_load(&shared->probes));
+        (unsigned long long) seen, unseen,
+        (unsigned long long) atomic_load(&shared->probes));
 
     assert_int_equal(atomic_load(&shared->error), FINE);
     assert_true(unseen <= missing);
@@ -1136,7 +1110,7 @@ closes_again_soon(void)
             == LLM_ADMITTED)
         {
             (void) llm_circuit_report(c, &conf, &token, LLM_CLASS_SUCCESS, 0,
-                                      shared->clock, 0, &late, &tr);
+                shared->clock, 0, &late, &tr);
         }
     }
 
@@ -1145,7 +1119,7 @@ closes_again_soon(void)
     assert_int_equal(v.failures, 0);
     assert_int_equal(v.throttled, 0);
     assert_int_equal(llm_circuit_peek(c, &conf, shared->clock, &wait),
-                     LLM_ADMITTED);
+        LLM_ADMITTED);
 }
 
 
@@ -1230,7 +1204,7 @@ main(void)
                          : (uint64_t) time(NULL) << 16 ^ (uint64_t) getpid();
 
     shared = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE,
-                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (shared == MAP_FAILED) {
         perror("mmap");
         return 1;

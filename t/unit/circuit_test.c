@@ -39,14 +39,12 @@ setup(void **state)
 
     memset(&c, 0, sizeof(c));
 
-    conf = (llm_circuit_conf_t) {
-        .failure_threshold = 3,
+    conf = (llm_circuit_conf_t) { .failure_threshold = 3,
         .success_threshold = 2,
         .open = OPEN,
         .open_max = OPEN_MAX,
         .half_open_max_calls = 1,
-        .half_open_timeout = LEASE
-    };
+        .half_open_timeout = LEASE };
 
     now = 100000;
     jitter = 0;
@@ -102,8 +100,8 @@ refused(llm_admission_t why, uint32_t ms)
 static void
 report_hint(llm_token_t *t, llm_class_t class, uint32_t hint)
 {
-    assert_true(llm_circuit_report(&c, &conf, t, class, hint, now, jitter,
-                                   &late, &tr));
+    assert_true(
+        llm_circuit_report(&c, &conf, t, class, hint, now, jitter, &late, &tr));
     assert_int_equal(t->kind, LLM_TOKEN_NONE);
 }
 
@@ -374,9 +372,9 @@ a_token_counts_once(void **state)
     word = c.word;
     late = true;
 
-    for (int class = 0; class < LLM_CLASSES; class++) {
-        assert_false(llm_circuit_report(&c, &conf, &t, (llm_class_t) class,
-                                        9, now, 0, &late, &tr));
+    for (int class = 0; class < LLM_CLASSES; class ++) {
+        assert_false(llm_circuit_report(&c, &conf, &t, (llm_class_t) class, 9,
+            now, 0, &late, &tr));
         assert_false(late);
         assert_int_equal(tr.reason, LLM_REASON_NONE);
         assert_true(c.word == word);
@@ -393,7 +391,7 @@ a_token_that_was_never_given_counts_nothing(void **state)
     (void) state;
 
     assert_false(llm_circuit_report(&c, &conf, &none, LLM_CLASS_CREDENTIAL, 0,
-                                    now, 0, &late, &tr));
+        now, 0, &late, &tr));
     assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
 }
 
@@ -609,9 +607,8 @@ a_provider_that_asks_for_less_time_gets_the_open_time(void **state)
 static void
 an_absurd_retry_after_costs_five_minutes_at_most(void **state)
 {
-    static const uint32_t hints[] = {
-        300000, 300001, 1000000000, INT32_MAX, UINT32_MAX
-    };
+    static const uint32_t hints[] = { 300000, 300001, 1000000000, INT32_MAX,
+        UINT32_MAX };
 
     (void) state;
 
@@ -677,8 +674,7 @@ each_failed_probe_doubles_the_open_time_up_to_its_limit(void **state)
     for (uint32_t i = 0; i < 5; i++) {
         now += view().retry;
         call(LLM_CLASS_FAILURE);
-        moved(LLM_CIRCUIT_HALF_OPEN, LLM_CIRCUIT_OPEN,
-              LLM_REASON_PROBE_FAILED);
+        moved(LLM_CIRCUIT_HALF_OPEN, LLM_CIRCUIT_OPEN, LLM_REASON_PROBE_FAILED);
         assert_int_equal(tr.duration, times[i]);
         assert_int_equal(view().level, i + 1);
         assert_int_equal(view().epoch, 2 * i + 3);
@@ -835,9 +831,8 @@ a_permit_of_an_old_episode_does_not_block_a_new_one(void **state)
 static void
 a_probe_that_says_nothing_frees_its_permit_only(void **state)
 {
-    static const llm_class_t classes[] = {
-        LLM_CLASS_NEUTRAL, LLM_CLASS_CAPABILITY
-    };
+    static const llm_class_t classes[] = { LLM_CLASS_NEUTRAL,
+        LLM_CLASS_CAPABILITY };
     llm_token_t t = probing();
 
     (void) state;
@@ -1649,10 +1644,8 @@ every_step_works_across_the_wrap_of_the_clock(void **state)
 static void
 a_circuit_that_was_never_open_is_in_no_calm_at_any_time(void **state)
 {
-    static const uint32_t times[] = {
-        0, 1, INT32_MAX, (uint32_t) INT32_MAX + 1, (uint32_t) -1,
-        (uint32_t) -OPEN, (uint32_t) -OPEN_MAX
-    };
+    static const uint32_t times[] = { 0, 1, INT32_MAX, (uint32_t) INT32_MAX + 1,
+        (uint32_t) -1, (uint32_t) -OPEN, (uint32_t) -OPEN_MAX };
 
     (void) state;
 
@@ -1932,28 +1925,26 @@ every_state_has_its_name_on_the_status_page(void **state)
     assert_string_equal(llm_circuit_state_name(LLM_CIRCUIT_CLOSED), "closed");
     assert_string_equal(llm_circuit_state_name(LLM_CIRCUIT_OPEN), "open");
     assert_string_equal(llm_circuit_state_name(LLM_CIRCUIT_HALF_OPEN),
-                        "half_open");
+        "half_open");
     assert_string_equal(llm_admin_name(LLM_ADMIN_AUTO), "auto");
     assert_string_equal(llm_admin_name(LLM_ADMIN_OPEN), "open");
     assert_string_equal(llm_admin_name(LLM_ADMIN_DISABLED), "disabled");
     assert_string_equal(llm_admin_name(LLM_ADMIN_OBSERVE), "observe");
     assert_string_equal(llm_reason_name(LLM_REASON_NONE), "none");
     assert_string_equal(llm_reason_name(LLM_REASON_FAILURE_THRESHOLD),
-                        "failure_threshold");
+        "failure_threshold");
     assert_string_equal(llm_reason_name(LLM_REASON_CREDENTIAL), "credential");
     assert_string_equal(llm_reason_name(LLM_REASON_PROBE_FAILED),
-                        "probe_failed");
+        "probe_failed");
     assert_string_equal(llm_reason_name(LLM_REASON_OPEN_ELAPSED),
-                        "open_elapsed");
+        "open_elapsed");
     assert_string_equal(llm_reason_name(LLM_REASON_RECOVERED), "recovered");
     assert_string_equal(llm_reason_name(LLM_REASON_OPERATOR), "operator");
     assert_string_equal(llm_reason_name(LLM_REASON_RESET), "reset");
     assert_string_equal(llm_admission_name(LLM_ADMITTED), "admitted");
     assert_string_equal(llm_admission_name(LLM_REFUSED_OPEN), "open");
-    assert_string_equal(llm_admission_name(LLM_REFUSED_HALF_OPEN),
-                        "half_open");
-    assert_string_equal(llm_admission_name(LLM_REFUSED_THROTTLED),
-                        "throttled");
+    assert_string_equal(llm_admission_name(LLM_REFUSED_HALF_OPEN), "half_open");
+    assert_string_equal(llm_admission_name(LLM_REFUSED_THROTTLED), "throttled");
     assert_string_equal(llm_admission_name(LLM_REFUSED_FORCED), "forced");
     assert_string_equal(llm_reason_name((llm_reason_t) 99), "unknown");
 }
@@ -1965,8 +1956,7 @@ every_state_has_its_name_on_the_status_page(void **state)
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {
-        TEST(zeroed_memory_is_a_closed_circuit),
+    const struct CMUnitTest tests[] = { TEST(zeroed_memory_is_a_closed_circuit),
         TEST(a_healthy_success_writes_nothing_that_others_read),
         TEST(the_threshold_opens_and_one_less_does_not),
         TEST(a_success_in_between_forgives_failures),
@@ -2051,8 +2041,7 @@ main(void)
         TEST(a_higher_threshold_goes_on_counting),
         TEST(fewer_permits_after_a_reload_still_close_the_circuit),
         TEST(a_shorter_lease_after_a_reload_takes_no_running_probes_permit),
-        TEST(every_state_has_its_name_on_the_status_page)
-    };
+        TEST(every_state_has_its_name_on_the_status_page) };
 
     return cmocka_run_group_tests_name("circuit", tests, NULL, NULL);
 }

@@ -76,19 +76,18 @@ every_status_has_the_class_of_the_table(void **state)
 static void
 an_overloaded_provider_is_at_fault_on_every_call(void **state)
 {
-    static const unsigned statuses[] = {
-        500, 501, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529, 599
-    };
+    static const unsigned statuses[] = { 500, 501, 502, 503, 504, 507, 520, 521,
+        522, 523, 524, 529, 599 };
 
     (void) state;
 
     for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
         assert_int_equal(llm_verdict_status(statuses[i], own),
-                         LLM_CLASS_FAILURE);
+            LLM_CLASS_FAILURE);
         assert_int_equal(llm_verdict_status(statuses[i], foreign),
-                         LLM_CLASS_FAILURE);
+            LLM_CLASS_FAILURE);
         assert_int_equal(llm_verdict_status(statuses[i], other),
-                         LLM_CLASS_FAILURE);
+            LLM_CLASS_FAILURE);
     }
 }
 
@@ -97,15 +96,15 @@ static void
 garbage_for_a_status_is_a_failure(void **state)
 {
     static const unsigned statuses[] = { 0, 1, 99, 100, 101, 199, 600, 999,
-                                         1000, UINT32_MAX };
+        1000, UINT32_MAX };
 
     (void) state;
 
     for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
         assert_int_equal(llm_verdict_status(statuses[i], own),
-                         LLM_CLASS_FAILURE);
+            LLM_CLASS_FAILURE);
         assert_int_equal(llm_verdict_status(statuses[i], other),
-                         LLM_CLASS_FAILURE);
+            LLM_CLASS_FAILURE);
     }
 }
 
@@ -140,8 +139,7 @@ calls_that_are_no_completions_move_nothing_by_a_4xx(void **state)
     (void) state;
 
     for (unsigned status = 400; status < 500; status++) {
-        assert_int_equal(llm_verdict_status(status, other),
-                         LLM_CLASS_NEUTRAL);
+        assert_int_equal(llm_verdict_status(status, other), LLM_CLASS_NEUTRAL);
     }
 }
 
@@ -149,8 +147,8 @@ calls_that_are_no_completions_move_nothing_by_a_4xx(void **state)
 static void
 a_callers_mistake_is_passed_on_and_tried_nowhere_else(void **state)
 {
-    static const unsigned statuses[] = { 400, 403, 405, 409, 415, 418, 422,
-                                         425, 451, 497, 499 };
+    static const unsigned statuses[] = { 400, 403, 405, 409, 415, 418, 422, 425,
+        451, 497, 499 };
 
     (void) state;
 
@@ -226,10 +224,8 @@ no_other_path_is_taken_for_a_completion(void **state)
 static void
 every_class_can_be_named_in_classify(void **state)
 {
-    static const char *const words[LLM_CLASSES] = {
-        "success", "failure", "throttle", "credential", "capability",
-        "neutral"
-    };
+    static const char *const words[LLM_CLASSES] = { "success", "failure",
+        "throttle", "credential", "capability", "neutral" };
 
     (void) state;
 
