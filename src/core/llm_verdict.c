@@ -52,7 +52,10 @@ static const char *const llm_class_names[LLM_CLASSES] = {
 
 
 static const char *const llm_completion_names[] = {
-    "completions", "embeddings", "responses", "messages"
+    "completions",
+    "embeddings",
+    "responses",
+    "messages",
 };
 
 
