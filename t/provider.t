@@ -219,16 +219,20 @@ subtest 'moments' => sub {
     $p->behave({ delay => 0.1 });
     cmp_ok $http->post($CHAT, $ASK)->first, '>', 0.095, 'delay';
 
-    $p->behave({ first => 0.2, pings => 2 });
+    $p->behave({ first => 0.1 });
     my $r = $http->post($CHAT, $STREAM);
-    cmp_ok $r->first, '<', 0.19, 'the header is not late';
-    cmp_ok moment_of($r, qr/token1/), '>', 0.195, 'the first token is';
-    cmp_ok moment_of($r, qr/^: /m), '<', 0.19, 'comments are not';
+    cmp_ok moment_of($r, qr/token1/), '>', 0.095, 'first token';
 
     $p->behave({ tokens => 4, pace => 0.04 });
     $r = $http->post($CHAT, $STREAM);
-    cmp_ok moment_of($r, qr/token4/) - moment_of($r, qr/token1/), '>', 0.11,
-        'pace';
+    cmp_ok moment_of($r, qr/token4/), '>', 0.11, 'pace';
+
+    $p->behave({ first => 60, pings => 2 });
+    my $client = $p->client;
+    $client->start(POST => $CHAT, json => $STREAM);
+    ok $client->read_until(qr/^: .*^: /ms), 'nothing else is late';
+    unlike $client->answer->body, qr/token/;
+    $client->close;
 
     $p->behave({ events => [ "data: a\n\n", \0.05, "data: b\n\n" ] });
     $r = $http->post($CHAT, $STREAM);
@@ -238,7 +242,7 @@ subtest 'moments' => sub {
     $p->behave({ pieces => 10, gap => 0.0005, tokens => 1 });
     $r = $http->post($CHAT, $STREAM);
     like $r->body, qr/\[DONE\]/;
-    cmp_ok scalar @{ $r->chunks }, '>', 5, 'pieces';
+    cmp_ok scalar @{ $r->chunks }, '>', 1, 'pieces';
 };
 
 subtest 'an answer may break anywhere' => sub {
@@ -250,7 +254,9 @@ subtest 'an answer may break anywhere' => sub {
             my ($place, $question) = @_;
 
             $p->forget->behave({ $fault => $place });
-            my $r = $client->post($CHAT, $question);
+            $client->start(POST => $CHAT, json => $question);
+            ok $p->wait_outcome('stalled') if $fault eq 'stall';
+            my $r = $client->finish;
             is $r->error, $error{$fault}, "$fault at $place";
             return $r;
         };
@@ -437,12 +443,12 @@ subtest 'it may greet oddly' => sub {
 };
 
 subtest 'many at once' => sub {
-    $p->forget->behave({ pace => 0.02, first => 0.1 });
+    $p->forget->behave({ stall => '1 token' });
     my @clients = map { $p->client } 1 .. 30;
     $_->start(POST => $CHAT, json => $STREAM) for @clients;
     ok $p->wait_requests(30);
-    is scalar(grep { $_->{outcome} eq 'waiting' } $p->requests), 30;
-    is scalar(grep { $_->finish->complete } @clients), 30;
+    is scalar(grep { $_->read_until(qr/token1/) } @clients), 30;
+    is $p->connections, 30;
 };
 
 subtest 'TLS, with a certificate for each name' => sub {

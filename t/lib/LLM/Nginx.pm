@@ -402,10 +402,12 @@ sub _end {
 sub _kill {
     my $self = shift;
 
-    return if $self->{owner} != $$ || !$self->_is_running;
+    return if $self->{owner} != $$;
     local ($?, $!);
-    kill KILL => _children_of($self->{pid}), $self->{pid};
-    waitpid $self->{pid}, 0 if !$self->{daemon};
+    for my $pid ($self->_masters) {
+        kill KILL => _children_of($pid), $pid;
+        waitpid $pid, 0 if !$self->{daemon};
+    }
     delete $self->{pid};
 }
 
@@ -520,6 +522,18 @@ sub _fail {
     delete $self->{status};
     $self->expect_log(qr/\Q$_\E/) for grep { /\[emerg\]/ } @log;
     croak join "\n", $message, $output, @log;
+}
+
+# ours, and while one replaces the other, both
+
+sub _masters {
+    my $self = shift;
+
+    return $self->_is_running ? $self->{pid} : () if !$self->{daemon};
+
+    my $prefix = $self->prefix;
+    return grep { _read("/proc/$_/cmdline") =~ /\Q$prefix\E/ }
+        map { _read($_) =~ /(\d+)/ } glob $self->_pid_file . '*';
 }
 
 sub _pid_file { "$_[0]{dir}/nginx.pid" }
