@@ -40,12 +40,12 @@
 #include "llm_verdict.h"
 
 
-#define LLM_CIRCUIT_PERMITS 16         /* largest half_open_max_calls */
-#define LLM_CIRCUIT_LEVELS 15          /* largest level */
-#define LLM_CIRCUIT_HINT_MAX 300000    /* ms; longest Retry-After obeyed */
-#define LLM_CIRCUIT_THROTTLE 5000      /* ms; a throttle without a hint */
-#define LLM_CIRCUIT_LONGEST 86400000   /* ms; largest open_max */
-#define LLM_CIRCUIT_SKEW 10000         /* ms; how far clocks may differ */
+#define LLM_CIRCUIT_PERMITS 16       /* largest half_open_max_calls */
+#define LLM_CIRCUIT_LEVELS 15        /* largest level */
+#define LLM_CIRCUIT_HINT_MAX 300000  /* ms; longest Retry-After obeyed */
+#define LLM_CIRCUIT_THROTTLE 5000    /* ms; a throttle without a hint */
+#define LLM_CIRCUIT_LONGEST 86400000 /* ms; largest open_max */
+#define LLM_CIRCUIT_SKEW 10000       /* ms; how far clocks may differ */
 #define LLM_CIRCUIT_WAIT_UNKNOWN UINT32_MAX
 
 
@@ -112,7 +112,7 @@ typedef struct {
 typedef enum {
     LLM_TOKEN_NONE = 0, /* never given, or reported already */
     LLM_TOKEN_NORMAL,
-    LLM_TOKEN_PROBE     /* holds a half-open permit */
+    LLM_TOKEN_PROBE /* holds a half-open permit */
 } llm_token_kind_t;
 
 
@@ -142,12 +142,12 @@ typedef struct {
     llm_admin_t admin;
     llm_reason_t reason; /* of the last transition; NONE: not told yet */
     uint32_t level;
-    uint32_t failures;   /* in a row; closed only */
-    uint32_t successes;  /* of this episode; half-open only */
+    uint32_t failures;  /* in a row; closed only */
+    uint32_t successes; /* of this episode; half-open only */
     uint32_t epoch;
-    uint32_t retry;      /* ms until an open circuit is due; else 0 */
-    uint32_t throttled;  /* ms */
-    uint32_t probes;     /* live half-open permits */
+    uint32_t retry;     /* ms until an open circuit is due; else 0 */
+    uint32_t throttled; /* ms */
+    uint32_t probes;    /* live half-open permits */
 } llm_circuit_view_t;
 
 

@@ -1,0 +1,199 @@
+/*
+ * How a circuit moves and what people do with it: an operator's word, reset,
+ * the view of a status page, and the names of things.
+ */
+
+#include "llm_circuit_permit.h"
+
+
+/*
+ * Writes the reason beside the word.  A slower winner of an older epoch
+ * must not cover a newer reason; a newer one is less than half a turn ahead.
+ */
+static void
+llm_circuit_record(llm_circuit_t *c, uint16_t epoch, llm_reason_t reason)
+{
+    uint64_t cause = atomic_load(&c->cause);
+    uint64_t next = (uint64_t) reason | (uint64_t) epoch << LLM_EPOCH_SHIFT;
+
+    do {
+        if ((uint16_t) (epoch - llm_word_epoch(cause)) >= 0x8000) {
+            return;
+        }
+    } while (!atomic_compare_exchange_weak(&c->cause, &cause, next));
+}
+
+
+bool
+llm_circuit_move(llm_circuit_t *c, uint64_t *word, llm_word_t next,
+    llm_reason_t reason, uint32_t duration, llm_transition_t *tr)
+{
+    llm_word_t from = llm_word_unpack(*word);
+
+    next.epoch = (uint16_t) (from.epoch + 1);
+
+    if (!atomic_compare_exchange_strong(&c->word, word, llm_word_pack(next))) {
+        return false;
+    }
+
+    *word = llm_word_pack(next);
+    llm_circuit_record(c, next.epoch, reason);
+
+    *tr = (llm_transition_t) {
+        .from = (llm_circuit_state_t) from.state,
+        .to = (llm_circuit_state_t) next.state,
+        .reason = reason,
+        .epoch = next.epoch,
+        .duration = duration,
+    };
+
+    return true;
+}
+
+
+bool
+llm_circuit_admin(llm_circuit_t *c, llm_admin_t admin, uint32_t now,
+    llm_transition_t *tr)
+{
+    uint64_t word = atomic_load(&c->word);
+    uint32_t left;
+    llm_word_t w;
+
+    tr->reason = LLM_REASON_NONE;
+
+    do {
+        w = llm_word_unpack(word);
+
+        if (w.admin == admin) {
+            return false;
+        }
+
+        left = w.state == LLM_CIRCUIT_OPEN ? llm_left(w.time, now, INT32_MAX)
+                                           : 0;
+        w.admin = (uint8_t) (admin & 3);
+
+    } while (!llm_circuit_move(c, &word, w, LLM_REASON_OPERATOR, left, tr));
+
+    return true;
+}
+
+
+void
+llm_circuit_reset(llm_circuit_t *c, uint32_t now, llm_transition_t *tr)
+{
+    uint64_t word = atomic_load(&c->word);
+    llm_word_t w;
+
+    (void) now;
+
+    tr->reason = LLM_REASON_NONE;
+    atomic_store(&c->throttle, 0);
+
+    do {
+        w = llm_word_unpack(word);
+
+        w.state = LLM_CIRCUIT_CLOSED;
+        w.level = 0;
+        w.count = 0;
+        w.time = 0;
+
+    } while (!llm_circuit_move(c, &word, w, LLM_REASON_RESET, 0, tr));
+}
+
+
+void
+llm_circuit_view(const llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    uint32_t now, llm_circuit_view_t *view)
+{
+    llm_word_t w = llm_word_unpack(atomic_load(&c->word));
+    uint64_t cause = atomic_load(&c->cause);
+
+    *view = (llm_circuit_view_t) {
+        .state = (llm_circuit_state_t) w.state,
+        .admin = (llm_admin_t) w.admin,
+        .level = w.level,
+        .epoch = w.epoch,
+        .throttled = llm_throttle_left(c, now),
+    };
+
+    if (llm_word_epoch(cause) == w.epoch) {
+        view->reason = (llm_reason_t) (cause & 255);
+    }
+
+    switch (w.state) {
+
+    case LLM_CIRCUIT_CLOSED:
+        view->failures = w.count;
+        break;
+
+    case LLM_CIRCUIT_OPEN:
+        view->retry = llm_word_left(w, conf, now);
+        break;
+
+    case LLM_CIRCUIT_HALF_OPEN:
+        view->successes = w.count;
+        view->probes = llm_permit_live(c, w.epoch, conf, now);
+        break;
+    }
+}
+
+
+void
+llm_circuit_copy(llm_circuit_t *to, const llm_circuit_t *from)
+{
+    atomic_store(&to->throttle, atomic_load(&from->throttle));
+    atomic_store(&to->cause, atomic_load(&from->cause));
+
+    for (unsigned i = 0; i < LLM_CIRCUIT_PERMITS; i++) {
+        atomic_store(&to->permit[i], atomic_load(&from->permit[i]));
+    }
+
+    atomic_store(&to->word, atomic_load(&from->word));
+}
+
+
+static const char *
+llm_name(const char *const *names, unsigned n, unsigned i)
+{
+    return i < n ? names[i] : "unknown";
+}
+
+
+const char *
+llm_circuit_state_name(llm_circuit_state_t state)
+{
+    static const char *const names[] = { "closed", "open", "half_open" };
+
+    return llm_name(names, 3, state);
+}
+
+
+const char *
+llm_admin_name(llm_admin_t admin)
+{
+    static const char *const names[] = { "auto", "open", "disabled",
+        "observe" };
+
+    return llm_name(names, 4, admin);
+}
+
+
+const char *
+llm_reason_name(llm_reason_t reason)
+{
+    static const char *const names[] = { "none", "failure_threshold",
+        "credential", "probe_failed", "open_elapsed", "recovered", "operator",
+        "reset" };
+
+    return llm_name(names, 8, reason);
+}
+
+
+const char *
+llm_admission_name(llm_admission_t admission)
+{
+    static const char *const names[] = { "admitted", "open", "half_open",
+        "throttled", "forced" };
+
+    return llm_name(names, 5, admission);
+}
