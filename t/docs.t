@@ -1,0 +1,575 @@
+# The documentation says what the code does: each page is held against the
+# source, against a running nginx, or against nginx -t.
+
+use strict;
+use warnings;
+use utf8;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use File::Basename qw(basename dirname);
+use JSON::PP ();
+use LLM::Nginx;
+use LLM::TLS;
+use Test::More;
+
+binmode $_, ':utf8' for Test::More->builder->output,
+    Test::More->builder->failure_output, Test::More->builder->todo_output;
+
+use constant LINE => 100;
+
+my $root = dirname($FindBin::Bin);
+my @pages = map { substr $_, length "$root/" }
+    "$root/README.md", "$root/CHANGELOG.md", glob "$root/docs/*.md";
+my %page = map { $_ => slurp("$root/$_") } @pages;
+my $code = join "\n", map { slurp($_) }
+    glob("$root/src/*.h"), glob("$root/src/*.c"), glob("$root/src/core/*.[ch]");
+
+my $nginx = LLM::Nginx->new;
+
+subtest 'every directive is explained, and no other' => sub {
+    my %is     = commands();
+    my %should = directives();
+
+    same([ keys %should ], [ keys %is ], 'directives');
+
+    for my $name (sort keys %is) {
+        my $section = $should{$name} or next;
+        is $section->{context}, $is{$name}, "context of $name";
+        like $section->{text}, qr/^```nginx .*^\s*\Q$name\E\b/ms,
+            "$name has an example";
+    }
+};
+
+subtest 'parameters have the values and defaults of the code' => sub {
+    my %section = directives();
+
+    for my $name (qw(circuit timeout)) {
+        is_deeply rows(documented_numbers($section{$name}{text})),
+            rows(numbers($name)), $name;
+    }
+};
+
+subtest 'what llm_pass says to nginx is told' => sub {
+    my %section = directives();
+    my %told = map { $_->[0] => $_->[1] }
+        table($section{llm_pass}{text}, 'Directive');
+
+    is_deeply \%told, { stock_defaults() };
+};
+
+subtest 'every variable is explained, and no other' => sub {
+    my @is = $code =~ /\{\s*ngx_string\("(llm_\w+)"\),\s*NULL,
+        \s*ngx_http_llm_variable/gx;
+
+    same([ $page{'docs/variables.md'} =~ /^## \$(llm_\w+)$/mg ], \@is,
+        'variables');
+
+    my %is = map { $_ => 1 } @is;
+    for my $name (@pages) {
+        same([ grep { !$is{$_} } $page{$name} =~ /\$(llm_\w+)/g ], [],
+            "$name has no others");
+    }
+};
+
+subtest 'values of $llm_outcome are the code\'s' => sub {
+    my ($words) = $code =~ /ngx_http_llm_outcomes\[\]\s*=\s*\{(.*?)\}/s;
+
+    same([ map { $_->[0] } table($page{'docs/variables.md'}, 'Value') ],
+        [ grep { length } $words =~ /"(\w*)"/g ], 'outcomes');
+};
+
+subtest 'verdicts are the code\'s' => sub {
+    my $text = $page{'docs/failover.md'};
+
+    is_deeply [ map { "@$_" } table($text, 'Status') ], [ verdicts() ],
+        'by status';
+
+    my %next = map { $_->[0] => $_->[1] } table($text, 'Class');
+    is_deeply \%next, { goes_on() }, 'who is asked next';
+};
+
+subtest 'a half-open, an open and a closed circuit have the code\'s reasons' =>
+sub {
+    my ($names) = $code =~ /^llm_reason_name\(.*?names\[\] = \{(.*?)\};/ms;
+
+    # nobody can say an operator's word in this version
+    same([ map { $_->[0] } table($page{'docs/circuit.md'}, 'Reason') ],
+        [ grep { !/^(?:none|operator|reset)$/ } $names =~ /"(\w+)"/g ],
+        'reasons');
+};
+
+subtest 'errors are the code\'s' => sub {
+    my $text = $page{'docs/errors.md'};
+
+    my ($errors) = $code =~ /ngx_http_llm_errors\[\] = \{(.*?)\n\};/s;
+    my @is = map { join ' | ', @$_ } error_rows($errors);
+    cmp_ok scalar @is, '>', 5, 'the table of the code was found';
+    is_deeply [ map { join ' | ', @$_ } table($text, 'Status') ], \@is,
+        'nginx\'s own';
+
+    my %code = map { $_ => 1 }
+        $code =~ /ctx->code = "(\w+)"/g,
+        $code =~ /ngx_http_llm_reject\(ctx, "(\w+)"/g,
+        $code =~ /\bcode = "(\w+)";/g;
+    same([ map { $_->[2] } table($text, 'Situation') ], [ keys %code ],
+        'the gateway\'s');
+
+    my %message = map { $_ => 1 } c_strings(qw(
+        ngx_http_llm_faults ngx_http_llm_refusals
+    ));
+    delete @message{ '', 'status', 'admitted', 'taken out of service',
+        'broken off', 'stalled' };
+    my @told = map { @$_ > 0 ? $_->[0] =~ /([^,]+)/g : () }
+        table($text, 'In brackets');
+    same([ grep { !/^ *\d+ s left$|^status|^address/ } map { s/^ | $//gr } @told ],
+        [ map { split /, / } keys %message ], 'words for a provider');
+};
+
+subtest 'what is removed from a request is told' => sub {
+    my $text = $page{'docs/security.md'};
+
+    same([ map { $_->[0] } table($text, 'Header') ],
+        [ grep { length } c_strings('ngx_http_llm_secret_headers') ],
+        'headers');
+    same([ map { $_->[0] } table($text, 'Argument') ],
+        [ grep { length } c_strings('ngx_http_llm_secret_args') ],
+        'arguments');
+};
+
+subtest 'every field of a status is explained, and no other' => sub {
+    same([ map { $_->[0] } tables($page{'docs/status.md'}, 'Field') ],
+        [ fields(status()) ], 'fields');
+};
+
+subtest 'every source file has its place in internals' => sub {
+    same([ map { $_->[0] } tables($page{'docs/internals.md'}, 'File') ],
+        [ map { basename($_) } glob "$root/src/*.c $root/src/core/*.c" ],
+        'files');
+};
+
+subtest 'every make target that is named exists' => sub {
+    my %target = map { $_ => 1 }
+        slurp("$root/Makefile") =~ m{^([\w/.-]+):(?!=)}mg;
+
+    for my $name (@pages) {
+        my @named = map { /^\s*make[ ]+(?:[A-Z_]+=\S+[ ]+)*([a-z][\w\/-]*)/mg }
+            blocks($name, 'sh'), $page{$name} =~ /`(make [^`]+)`/g;
+        same([ grep { !$target{$_} && !m{^build/} } @named ], [], $name);
+    }
+};
+
+subtest 'every example of a configuration is one' => sub {
+    my $found = 0;
+
+    for my $name (@pages) {
+        while ($page{$name} =~ /^```nginx(?: (\w+))?\n(.*?)^```$/msg) {
+            my ($context, $text) = ($1 // '', $2);
+            my $line = 1 + (substr($page{$name}, 0, $-[0]) =~ tr/\n//);
+
+            $found++;
+            like $context, qr/^(?:main|http|server|provider)$/,
+                "$name:$line says where it belongs" or next;
+            accepts("$name:$line", $context, $text);
+        }
+    }
+
+    cmp_ok $found, '>', 10, 'there are examples';
+};
+
+subtest 'the quick start is an example, too' => sub {
+    my $stand_ins = slurp("$root/examples/quickstart/stand-ins.conf");
+
+    accepts('the stand-ins', 'http',
+        $stand_ins =~ s/^include.*$//mr =~ s/^/    /mgr);
+};
+
+subtest 'every link leads somewhere' => sub {
+    my $found = 0;
+
+    for my $name (@pages) {
+        my $text = $page{$name} =~ s/^```.*?^```$//msgr;
+
+        for my $link ($text =~ /\[[^\]]+\]\(([^)]+)\)/g) {
+            next if $link =~ m{^https?://};
+            my ($path, $anchor) = $link =~ /^([^#]*)(?:#(.*))?$/;
+            my $to = $path eq '' ? $name : normal(dirname($name) . "/$path");
+
+            $found++;
+            ok -e "$root/$to", "$name: $link" or next;
+            next if !defined $anchor;
+            ok scalar(grep { $_ eq $anchor } anchors($page{$to} // '')),
+                "$name: $link has its heading";
+        }
+    }
+
+    cmp_ok $found, '>', 20, 'there are links';
+};
+
+subtest 'every page is found from the index' => sub {
+    for my $name (grep { m{^docs/} && $_ ne 'docs/README.md' } @pages) {
+        my $file = basename($name);
+        next if $file eq 'benchmarks.md' && !$page{$name};
+        like $page{'docs/README.md'}, qr/\]\(\Q$file\E\)/, $name;
+    }
+};
+
+subtest 'lines can be read in a terminal' => sub {
+    for my $name (@pages) {
+        my $text = $page{$name} =~ s/^```.*?^```$//msgr;
+        my @long = grep { length > LINE && !/^\|/ } split /\n/, $text;
+        is scalar @long, 0, $name or diag(join "\n", @long);
+        unlike $text, qr/[ \t]$/m, "$name: no blanks at the end of a line";
+    }
+};
+
+done_testing;
+
+
+# pages
+
+sub slurp {
+    my ($file) = @_;
+
+    open my $fh, '<:encoding(UTF-8)', $file or die "$file: $!";
+    local $/;
+    return scalar <$fh>;
+}
+
+
+# the rows of the first table whose first column is headed so; cells without
+# their marks of code
+sub table {
+    my ($text, $first) = @_;
+
+    $text =~ /^\|\ \Q$first\E\ \|.*\n\|[-|]+\n((?:\|.*\n)+)/mx
+        or return;
+    return map {
+        my $row = s/^\|\s*|\s*\|$//gr;
+        [ map { s/^\s+|\s+$//gr =~ s/`//gr } split /\s\|\s|\s\|$/, $row ];
+    } split /\n/, $1;
+}
+
+
+sub tables {
+    my ($text, $first) = @_;
+
+    return map { table("$_\n", $first) }
+        split /\n(?=\n)/, $text;
+}
+
+
+sub blocks {
+    my ($name, $language) = @_;
+
+    return $page{$name} =~ /^```$language\n(.*?)^```$/msg;
+}
+
+
+# as GitHub makes them
+sub anchors {
+    my ($text) = @_;
+
+    return map { lc =~ s/[^\w\- ]//gr =~ s/ /-/gr }
+        ($text =~ s/^```.*?^```$//msgr) =~ /^#+ (.*)$/mg;
+}
+
+
+sub normal {
+    my ($path) = @_;
+
+    $path =~ s{^\./}{};
+    1 while $path =~ s{[^/]+/\.\./}{};
+    return $path;
+}
+
+
+sub same {
+    my ($told, $is, $what) = @_;
+
+    my %told = map { $_ => 1 } @$told;
+    my %is   = map { $_ => 1 } @$is;
+    my @missing = grep { !$told{$_} } sort keys %is;
+    my @wrong   = grep { !$is{$_} } sort keys %told;
+
+    ok !@missing && !@wrong, "$what agree" or do {
+        diag("not told: @missing") if @missing;
+        diag("not in the code: @wrong") if @wrong;
+    };
+}
+
+
+# directives
+
+sub commands {
+    my ($table) = $code =~ /ngx_command_t\s+ngx_http_llm_commands\[\]\s*=
+        \s*\{(.*?)ngx_null_command/sx or die 'no table of directives';
+
+    my %context = (
+        NGX_HTTP_MAIN_CONF         => 'http',
+        NGX_HTTP_LLM_PROVIDER_CONF => 'llm_provider',
+        NGX_HTTP_UPS_CONF          => 'upstream',
+        NGX_HTTP_SRV_CONF          => 'server',
+        NGX_HTTP_LOC_CONF          => 'location',
+        NGX_HTTP_LIF_CONF          => 'if in location',
+    );
+
+    my %command;
+    while ($table =~ /ngx_string\("(\w+)"\),\s*([\w|\s]+),/g) {
+        my ($name, $flags) = ($1, $2);
+        $command{$name} = join ', ',
+            map { $context{$_} // () } $flags =~ /\w+/g;
+    }
+    return %command;
+}
+
+
+sub directives {
+    my (undef, %text) = split /^## (\w+)\n/m, $page{'docs/directives.md'};
+
+    return map {
+        my ($context) = $text{$_} =~ /^\| \*\*Context\*\* \| (.*) \|$/m;
+        my ($syntax)  = $text{$_} =~ /^\| \*\*Syntax\*\* \| (.*) \|$/m;
+        my $is_told   = ($syntax // '') =~ /^`\Q$_\E\s/
+            && $text{$_} =~ /^\| \*\*Default\*\* \| \S/m;
+        $_ => {
+            text    => $text{$_},
+            context => $is_told ? ($context // '') =~ s/`//gr : 'incomplete',
+        };
+    } keys %text;
+}
+
+
+# KEY => 'MIN to MAX, DEFAULT'
+sub numbers {
+    my ($name) = @_;
+
+    my ($table) = $code =~ /ngx_http_llm_${name}_numbers\[\] = \{(.*?)\n\};/s;
+    my %number;
+
+    while ($table =~ /ngx_string\("(\w+)"\),\s*offsetof\([^)]*\),
+        \s*(\d+),\s*(\w+),\s*([01])\s*\}/gx)
+    {
+        my ($key, $min, $max, $is_time) = ($1, $2, $3, $4);
+
+        ($max) = $code =~ /#define $max\s+(\d+)/ if $max !~ /^\d/;
+        my ($default) = $code =~ /$name->$key \+= $name->$key \? 0 : (\d+);/;
+
+        $number{$key} = sprintf '%s to %s, %s',
+            map { $is_time && /^\d+$/ ? in_words($_) : $_ }
+            $min, $max, $default // default_of($key);
+    }
+    return %number;
+}
+
+
+# the one that depends on another
+sub default_of {
+    my ($key) = @_;
+
+    return $key eq 'open_max'
+        && $code =~ /circuit->open_max\s*=
+            \s*ngx_min\(circuit->open,\s*LLM_CIRCUIT_LONGEST\s*\/\s*4\)
+            \s*\*\s*4;/x ? '4 × open' : 'unknown';
+}
+
+
+sub in_words {
+    my ($ms) = @_;
+
+    return $ms % 1000 ? "${ms}ms" : $ms % 86400000 ? $ms / 1000 . 's'
+        : $ms / 86400000 . 'd';
+}
+
+
+sub documented_numbers {
+    my ($text) = @_;
+
+    return map { $_->[0] => "$_->[1], $_->[2]" } table($text, 'Key');
+}
+
+
+sub rows {
+    my (%row) = @_;
+
+    return [ map { "$_: $row{$_}" } sort keys %row ];
+}
+
+
+sub stock_defaults {
+    my ($table)
+        = $code =~ /ngx_http_llm_defaults\[\] = \{(.*?)\{ NULL/s;
+    my ($ca) = $code =~ /#define NGX_HTTP_LLM_CA_FILE\s+"([^"]+)"/;
+
+    $table =~ s/NGX_HTTP_LLM_CA_FILE/"$ca"/;
+    $table =~ s/"\s*\n\s*"//g;
+    return $table =~ /\{\s*"(\w+)",\s*"([^"]*)"/g;
+}
+
+
+# verdicts and errors
+
+sub verdicts {
+    my ($table) = $code =~ /llm_verdict_table\[\] = \{(.*?)\n\};/s;
+
+    my @row;
+    while ($table =~ /\{\s*(\d+),\s*(\d+),\s*(\w+),\s*(\w+),\s*(\w+)\s*\}/g) {
+        push @row, join ' ', $1 == $2 ? $1 : "$1–$2", lc $3, lc $4, lc $5;
+    }
+    return @row;
+}
+
+
+sub goes_on {
+    my ($body) = $code =~ /^llm_verdict_next\(.*?\n\{(.*?)\n\}/ms;
+    my ($yes, $no) = split /return true;/, $body;
+
+    return map({ lc $_ => 'yes' } $yes =~ /LLM_CLASS_(\w+):/g),
+        map({ lc $_ => 'no' } $no =~ /LLM_CLASS_(\w+):/g);
+}
+
+
+sub error_rows {
+    my ($text) = @_;
+
+    $text =~ s/"\s*\n\s*"//g;
+    my @row;
+    while ($text =~ /\{\s*(\d+),((?:\s*"[^"]*",?){4})\s*\}/g) {
+        my ($status, $words) = ($1, $2);
+        push @row, [ $status, $words =~ /"([^"]*)"/g ];
+    }
+    return @row;
+}
+
+
+sub c_strings {
+    return map {
+        my ($list) = $code =~ /\b$_\[\]\s*=\s*\{(.*?)\n\};/s
+            or die "no $_ in the code";
+        $list =~ /"([^"]*)"/g;
+    } @_;
+}
+
+
+# a status in which nothing is missing
+
+sub status {
+    my $gateway = LLM::Nginx->new;
+
+    $gateway->write_conf(http => <<'CONF');
+        llm_zone llm:1m;
+        llm_provider p {
+            endpoint http://127.0.0.1:{{port:provider}};
+            circuit  failure_threshold=1;
+        }
+        upstream llm { llm_use p; }
+        server {
+            listen 127.0.0.1:{{port:provider}};
+            return 503;
+        }
+        server {
+            listen 127.0.0.1:{{port}};
+            location /v1/      { llm_pass llm; }
+            location = /status { llm_status; }
+        }
+CONF
+
+    $gateway->start;
+    $gateway->client->post('/v1/chat/completions', { model => 'm' });
+    return $gateway->client->get('/status')->json;
+}
+
+
+sub fields {
+    my ($value, $path) = @_;
+
+    if (ref $value eq 'HASH') {
+        my $prefix = defined $path ? "$path." : '';
+        return map {
+            my @below = fields($value->{$_}, "$prefix$_");
+            ref $value->{$_} eq 'ARRAY' && $prefix ne ''
+                ? ("$prefix$_", @below) : @below;
+        } keys %$value;
+    }
+
+    return map { ref ? fields($_, "${path}[]") : () } @$value
+        if ref $value eq 'ARRAY';
+
+    return $path;
+}
+
+
+# examples
+
+# What an example leaves out is put around it: it is a part of a whole.
+sub accepts {
+    my ($name, $context, $text) = @_;
+
+    my ($main, $http) = ('', $text);
+
+    # an address of its own would be one listen too many
+    if ($context eq 'server' && $http !~ /^\s*listen /m) {
+        $http = "listen 127.0.0.1:{{port}};\n$http";
+    }
+
+    if ($context eq 'main') {
+        $text =~ s/^load_module modules\/ngx_http_llm_module\.so;\n//m
+            or return fail("$name loads the module");
+        $text =~ s/^events \{.*?\}\n//m;
+        $text =~ s/^http \{\n(.*?)^\}\n//ms;
+        ($main, $http) = ($text, $1);
+    }
+    $http = "server {\n$http}\n" if $context eq 'server';
+    if ($context eq 'provider') {
+        $http = "endpoint http://127.0.0.1:9;\n$http" if $http !~ /^endpoint/m;
+        $http = "llm_provider example {\n$http}\n";
+    }
+
+    $nginx->write_conf(main => $main, http => whole($http));
+    my ($well, $output) = $nginx->test_conf;
+    ok $well, "$name is accepted" or diag($output);
+}
+
+
+sub whole {
+    my ($http) = @_;
+
+    $http = "llm_zone llm:1m;\n$http" if $http !~ /^\s*llm_zone /m;
+
+    my %route = map { $_ => 1 } $http =~ /^\s*upstream (\w+)/mg;
+    my %used  = map { $_ => 1 }
+        $http =~ /\bllm_(?:pass|gate)\s+(\w+)/g;
+    $http .= "upstream $_ { llm_use openai; }\n"
+        for grep { !$route{$_} } sort keys %used;
+
+    my %provider = map { $_ => 1 } $http =~ /^\s*llm_provider (\S+)/mg;
+    my %asked    = map { $_ => 1 } $http =~ /\bllm_use\s+([\w.-]+)/g;
+    $http .= "llm_provider $_ { endpoint https://127.0.0.1:9/v1; }\n"
+        for grep { !$provider{$_} } sort keys %asked;
+
+    $nginx->env($_ => 'a key') for $http =~ /\benv:(\w+)/g;
+
+    # a free port, and files of our own in the place of the system's
+    $http =~ s/\blisten \S+?(;| ssl)/listen 127.0.0.1:{{port}}$1/g;
+    $http =~ s{(?<![\w./])(/etc/nginx/[\w./-]+|/var/log/[\w./-]+)}
+        {stand_in($1)}ge;
+    return $http;
+}
+
+
+sub stand_in {
+    my ($path) = @_;
+
+    our $tls //= LLM::TLS->new('llm.example.com');
+    my %file = (
+        '.crt' => sub { slurp($tls->cert('llm.example.com')) },
+        '.key' => sub { slurp($tls->key('llm.example.com')) },
+        '.map' => sub { qq("Bearer token" team-a;\n) },
+        '.log' => sub { '' },
+    );
+    my ($kind) = $path =~ /(\.\w+)$/;
+
+    return $nginx->file(substr($path, 1),
+        $kind && $file{$kind} ? $file{$kind}->() : "a key\n");
+}
