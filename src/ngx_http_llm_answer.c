@@ -78,8 +78,9 @@ ngx_http_llm_verdict(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     if (status < 200 || status > 599) {
 
-        /* no HTTP/1.x, or no final answer */
+        /* no HTTP/1.x, or no final answer; the caller's own is not HTTP/0.9 */
 
+        r->http_version = ctx->http_version;
         ctx->fault = NGX_HTTP_LLM_FAULT_HEADER;
         return NGX_HTTP_UPSTREAM_INVALID_HEADER;
     }
