@@ -4,7 +4,9 @@
 use strict;
 use warnings;
 
+use File::Path qw(remove_tree);
 use FindBin;
+use POSIX ();
 use lib "$FindBin::Bin/lib";
 
 use LLM::HTTP;
@@ -183,6 +185,27 @@ subtest 'it ends' => sub {
     my $prefix = $nginx->prefix;
     undef $nginx;
     ok !-e $prefix, 'and leaves nothing behind';
+};
+
+subtest 'it does not survive a test that is killed' => sub {
+    plan skip_all => 'no setpriv' unless -x '/usr/bin/setpriv';
+
+    pipe my $reader, my $writer or die "pipe: $!";
+    my $test = fork // die "fork: $!";
+    if (!$test) {
+        my $nginx = nginx();
+        syswrite $writer, $nginx->url . ' ' . $nginx->prefix . "\n";
+        sleep 60;
+        POSIX::_exit(0);
+    }
+
+    my ($url, $prefix) = split ' ', <$reader>;
+    my $is_there = sub { eval { LLM::HTTP->new($url)->get('/pid')->status } };
+    is $is_there->(), 200;
+    kill KILL => $test;
+    waitpid $test, 0;
+    ok $p->wait_for(sub { !$is_there->() });
+    remove_tree($prefix);
 };
 
 subtest 'it may be one process' => sub {

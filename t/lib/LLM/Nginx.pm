@@ -120,7 +120,10 @@ use Time::HiRes qw(time sleep);
 use LLM::HTTP;
 use LLM::Port;
 
-use constant POLL => 0.01;
+use constant {
+    POLL    => 0.01,
+    SETPRIV => '/usr/bin/setpriv',
+};
 
 my $ROOT = abs_path(dirname(__FILE__) . '/../../..');
 
@@ -466,6 +469,10 @@ sub _exec {
             "--log-file=$self->{dir}/reports/valgrind.%p",
             -f $valgrind ? "--suppressions=$valgrind" : ();
     }
+
+    # not even a test that is killed leaves its server behind
+    unshift @command, SETPRIV, qw(--pdeathsig TERM)
+        if !$self->{daemon} && -x SETPRIV;
 
     local %ENV = (%ENV, %{ $self->{env} });
     if ($ENV{LLM_SANITIZE}) {
