@@ -27,6 +27,7 @@ struct ngx_http_llm_level_s {
     void                         *proxy;          /* conf of the level */
     ngx_http_llm_level_t         *parent;
     ngx_array_t                  *user_headers;   /* ngx_keyval_t */
+    ngx_uint_t                    ours;           /* not the user's words */
     ngx_uint_t                    gate;
 };
 
@@ -34,6 +35,7 @@ struct ngx_http_llm_level_s {
 typedef struct {
     const char                   *name;
     const char                   *value;
+    const char                   *stock;          /* nginx's own */
     unsigned                      tls:1;          /* if an endpoint is https */
     unsigned                      file:1;         /* the value is a path */
 } ngx_http_llm_default_t;
@@ -51,6 +53,8 @@ static char *ngx_http_llm_merge_level(ngx_conf_t *cf, void *parent,
     void *child);
 static char *ngx_http_llm_default_apply(ngx_conf_t *cf,
     ngx_http_llm_level_t *level, ngx_http_llm_default_t *def);
+static char *ngx_http_llm_default_say(ngx_conf_t *cf,
+    ngx_http_llm_level_t *level, ngx_command_t *cmd, const char *text);
 static char *ngx_http_llm_default_headers(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_llm_level_t *level);
 static ngx_command_t *ngx_http_llm_proxy_command(ngx_conf_t *cf,
@@ -63,20 +67,21 @@ static ngx_command_t *ngx_http_llm_proxy_command(ngx_conf_t *cf,
  */
 
 static ngx_http_llm_default_t  ngx_http_llm_defaults[] = {
-    { "proxy_http_version", "1.1", 0, 0 },
-    { "proxy_buffering", "off", 0, 0 },
-    { "proxy_connect_timeout", "1d", 0, 0 },
-    { "proxy_read_timeout", "1d", 0, 0 },
+    { "proxy_http_version", "1.1", "1.0", 0, 0 },
+    { "proxy_buffering", "off", "on", 0, 0 },
+    { "proxy_connect_timeout", "1d", "60s", 0, 0 },
+    { "proxy_read_timeout", "1d", "60s", 0, 0 },
     { "proxy_next_upstream",
-      "error timeout invalid_header http_429 non_idempotent", 0, 0 },
+      "error timeout invalid_header http_429 non_idempotent",
+      "error timeout", 0, 0 },
     { "proxy_ignore_headers",
       "X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate "
-      "X-Accel-Buffering X-Accel-Charset", 0, 0 },
-    { "proxy_ssl_server_name", "on", 1, 0 },
-    { "proxy_ssl_verify", "on", 1, 0 },
-    { "proxy_ssl_verify_depth", "4", 1, 0 },
-    { "proxy_ssl_trusted_certificate", NGX_HTTP_LLM_CA_FILE, 1, 1 },
-    { NULL, NULL, 0, 0 }
+      "X-Accel-Buffering X-Accel-Charset", "", 0, 0 },
+    { "proxy_ssl_server_name", "on", "off", 1, 0 },
+    { "proxy_ssl_verify", "on", "off", 1, 0 },
+    { "proxy_ssl_verify_depth", "4", "1", 1, 0 },
+    { "proxy_ssl_trusted_certificate", NGX_HTTP_LLM_CA_FILE, NULL, 1, 1 },
+    { NULL, NULL, NULL, 0, 0 }
 };
 
 
@@ -201,7 +206,7 @@ ngx_http_llm_merge_level(ngx_conf_t *cf, void *parent, void *child)
 
     for (def = ngx_http_llm_defaults; def->name; def++) {
 
-        if (!level->gate || (def->tls && !mcf->tls)) {
+        if (def->tls && !mcf->tls) {
             continue;
         }
 
@@ -217,18 +222,16 @@ ngx_http_llm_merge_level(ngx_conf_t *cf, void *parent, void *child)
 
 
 /*
- * Says a stock directive at this level, unless it was said here or above:
- * a field was said if it is not as the proxy module had created it.
+ * Says a stock directive at this level, unless the user said it here or
+ * above: a field was said if it is not as the proxy module had created it.
+ * A location of another kind inside of a gate's has nginx's own default.
  */
 
 static char *
 ngx_http_llm_default_apply(ngx_conf_t *cf, ngx_http_llm_level_t *level,
     ngx_http_llm_default_t *def)
 {
-    char                         *rv;
-    u_char                       *p, *q, *last;
-    ngx_str_t                    *value;
-    ngx_array_t                  *saved, args;
+    ngx_uint_t                    mark, inherited;
     ngx_command_t                *cmd;
     ngx_http_llm_level_t         *l;
     ngx_http_llm_defaults_conf_t *dmcf;
@@ -241,7 +244,15 @@ ngx_http_llm_default_apply(ngx_conf_t *cf, ngx_http_llm_level_t *level,
     dmcf = ngx_http_conf_get_module_main_conf(cf,
                                               ngx_http_llm_defaults_module);
 
+    mark = (ngx_uint_t) 1 << (def - ngx_http_llm_defaults);
+    inherited = 0;
+
     for (l = level; l; l = l->parent) {
+
+        if (l->ours & mark) {
+            inherited = 1;
+            continue;
+        }
 
         /* a number, flag, time, mask, or a string's length: one word */
 
@@ -254,6 +265,17 @@ ngx_http_llm_default_apply(ngx_conf_t *cf, ngx_http_llm_level_t *level,
         }
     }
 
+    if (!level->gate) {
+
+        if (!inherited || def->stock == NULL) {
+            return NGX_CONF_OK;
+        }
+
+        level->ours |= mark;
+
+        return ngx_http_llm_default_say(cf, level, cmd, def->stock);
+    }
+
     if (def->file && access(def->value, R_OK) == -1) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, ngx_errno,
                       "no certificates of the system's CAs in \"%s\": expected "
@@ -262,18 +284,41 @@ ngx_http_llm_default_apply(ngx_conf_t *cf, ngx_http_llm_level_t *level,
         return NGX_CONF_ERROR;
     }
 
+    level->ours |= mark;
+
+    return ngx_http_llm_default_say(cf, level, cmd, def->value);
+}
+
+
+static char *
+ngx_http_llm_default_say(ngx_conf_t *cf, ngx_http_llm_level_t *level,
+    ngx_command_t *cmd, const char *text)
+{
+    char         *rv;
+    u_char       *p, *q, *last;
+    ngx_str_t    *value;
+    ngx_array_t  *saved, args;
+
+    if (*text == '\0') {
+
+        /* a mask with no bit in it, which no directive can say */
+
+        *(ngx_uint_t *) ((u_char *) level->proxy + cmd->offset)
+                                                       = NGX_CONF_BITMASK_SET;
+        return NGX_CONF_OK;
+    }
+
     if (ngx_array_init(&args, cf->temp_pool, 8, sizeof(ngx_str_t)) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
     value = ngx_array_push(&args);
 
-    value->data = (u_char *) def->name;
-    value->len = ngx_strlen(def->name);
+    *value = cmd->name;
 
-    last = (u_char *) def->value + ngx_strlen(def->value);
+    last = (u_char *) text + ngx_strlen(text);
 
-    for (p = (u_char *) def->value; p < last; p = q + 1) {
+    for (p = (u_char *) text; p < last; p = q + 1) {
 
         q = ngx_strlchr(p, last, ' ');
         if (q == NULL) {
