@@ -31,6 +31,7 @@ LLM::Gateway - nginx with the module, and made-up providers behind it
                                                 is none
     server, http, main => DIRECTIVES            as they are
     zone      => '1m'
+    sources   => { NAME => LLM::Provider }      those that are special
     workers, master, daemon                     see LLM::Nginx
 
 It is started, unless C<start => 0>.
@@ -39,19 +40,18 @@ It is started, unless C<start => 0>.
 
 Writes another configuration: what is not named stays.
 
-=item nginx, provider(NAME), url, http
+=item nginx, provider(NAME), url
 
-http makes a new caller.
-
-=item ask([URI, [DATA]], ...)
+=item ask([URI, [DATA]], ...), call(...), h2(...)
 
 One call of a new caller: a completion of the model "m" where nothing is
-said.  Names are those of LLM::HTTP.
+said; the rest is as with LLM::HTTP's C<request>.  call does not wait for the
+answer, but returns the LLM::HTTP that can C<finish>.  h2 is HTTP/2.
 
 =item logged
 
-The access log's next line, as soon as it is there: status, uri and all
-C<llm_> variables.
+What the access log says of the last of these calls, as soon as it is there:
+status, uri and all C<llm_> variables.
 
 =item status([NAME])
 
@@ -110,10 +110,10 @@ sub new {
 
     my $self = bless {
         nginx  => LLM::Nginx->new(%nginx),
-        source => {},
+        source => delete $option{sources} // {},
         conf   => { zone => '1m' },
         before => {},
-        lines  => 0,
+        calls  => 0,
     }, $class;
 
     $self->configure(%option);
@@ -123,7 +123,6 @@ sub new {
 
 sub nginx { $_[0]{nginx} }
 sub url   { $_[0]{nginx}->url }
-sub http  { shift; LLM::HTTP->new(@_) }
 
 sub start { $_[0]{nginx}->start; $_[0] }
 sub done  { $_[0]{nginx}->done }
@@ -203,15 +202,26 @@ sub _server {
         } sort keys %$locations), '}';
 }
 
-sub ask {
+sub ask { my $self = shift; $self->call(@_)->finish }
+
+sub call {
     my ($self, $uri, $data, %how) = @_;
 
     my $method = delete $how{method} // 'POST';
     $how{json} = $data // { model => 'm' } if $method eq 'POST'
         && !defined $how{body} && !$how{chunked};
 
-    return $self->http($self->url)
-        ->request($method => $uri // CHAT, close => 1, %how);
+    $self->{calls}++;
+    return LLM::HTTP->new($self->url)
+        ->start($method => $uri // CHAT, close => 1, %how);
+}
+
+sub h2 {
+    my ($self, $uri, $data, %how) = @_;
+
+    $self->{calls}++;
+    return LLM::HTTP->h2($self->{nginx}->url('h2') . ($uri // CHAT),
+        json => $data // { model => 'm' }, %how);
 }
 
 sub logged {
@@ -220,16 +230,17 @@ sub logged {
     my @lines;
     $self->wait_for(sub {
         @lines = $self->{nginx}->access_log =~ /(.*)\n/g;
-        return @lines > $self->{lines};
+        return @lines >= $self->{calls};
     }) or return {};
 
-    return { $lines[ $self->{lines}++ ] =~ /(\w+)=(\S*)/g };
+    return { $lines[-1] =~ /(\w+)=(\S*)/g };
 }
 
 sub status {
     my ($self, $name) = @_;
 
-    my $status = $self->http($self->url)->get('/status', close => 1)->json;
+    my $status = LLM::HTTP->new($self->url)
+        ->get('/status', close => 1)->json;
     return $status if !defined $name;
 
     my ($provider) = grep { $_->{name} eq $name } @{ $status->{providers} };
