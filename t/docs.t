@@ -146,8 +146,7 @@ subtest 'every field of a status is explained, and no other' => sub {
 
 subtest 'every source file has its place in internals' => sub {
     same([ map { $_->[0] } tables($page{'docs/internals.md'}, 'File') ],
-        [ map { basename($_) } glob "$root/src/*.c $root/src/core/*.c" ],
-        'files');
+        [ map { basename($_) } sources() ], 'files');
 };
 
 subtest 'every make target that is named exists' => sub {
@@ -297,6 +296,15 @@ sub same {
         diag("not told: @missing") if @missing;
         diag("not in the code: @wrong") if @wrong;
     };
+}
+
+
+# those of the project: what somebody has only begun is not among them
+sub sources {
+    my @tracked = `git -C '$root' ls-files 'src/*.c' 2>/dev/null`;
+    chomp @tracked;
+
+    return @tracked ? @tracked : glob "$root/src/*.c $root/src/core/*.c";
 }
 
 
