@@ -276,6 +276,7 @@ struct ngx_http_llm_ctx_s {
     ngx_uint_t                    http_version;
     ngx_http_llm_fault_e          fault;          /* a timer's word */
     ngx_msec_t                    last_read;
+    off_t                         read_length;    /* of nginx's pipe, then */
     ngx_event_t                   timer;
     ngx_sockaddr_t                sockaddr;
     socklen_t                     socklen;
@@ -339,11 +340,15 @@ ngx_http_llm_route_t *ngx_http_llm_find_route(ngx_http_llm_main_conf_t *mcf,
 char *ngx_http_llm_resolve_names(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
 
+ngx_uint_t ngx_http_llm_has_tls(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route);
+
 /* governed: request headers that providers set, or that none may see */
 
 ngx_int_t ngx_http_llm_governed_init(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
 
+ngx_uint_t ngx_http_llm_is_secret_header(ngx_str_t *name);
 ngx_table_elt_t *ngx_http_llm_find_header(ngx_list_t *headers,
     ngx_uint_t hash, ngx_str_t *lowcase);
 

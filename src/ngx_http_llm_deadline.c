@@ -106,6 +106,14 @@ ngx_http_llm_deadline_handler(ngx_event_t *ev)
 
     if (ctx->committed) {
 
+        if (u->pipe && u->pipe->read_length != ctx->read_length) {
+
+            /* nginx's buffers fill, and our filter is not asked yet */
+
+            ctx->read_length = u->pipe->read_length;
+            ctx->last_read = ngx_current_msec;
+        }
+
         if (c->read->ready || r->connection->buffered) {
 
             /* it is the caller who is slow */

@@ -444,8 +444,8 @@ ngx_http_llm_what_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     /* connect() that failed later is seen on the first write */
 
-    return u->request_sent ? NGX_HTTP_LLM_FAULT_CLOSED
-                           : NGX_HTTP_LLM_FAULT_CONNECT;
+    return (u->request_sent || u->peer.cached) ? NGX_HTTP_LLM_FAULT_CLOSED
+                                               : NGX_HTTP_LLM_FAULT_CONNECT;
 }
 
 
@@ -457,11 +457,13 @@ ngx_http_llm_what_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 static void
 ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
 {
-    ngx_uint_t               broken;
+    ngx_uint_t               broken, gone;
     ngx_http_llm_ctx_t      *ctx;
+    ngx_http_upstream_t     *u;
     ngx_http_llm_fault_e     fault;
 
     ctx = ngx_http_llm_get_ctx(r);
+    u = r->upstream;
 
     ngx_http_llm_deadline_stop(ctx);
 
@@ -470,7 +472,14 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
     ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_NEUTRAL, 0,
                         NGX_HTTP_LLM_FAULT_NONE, 0);
 
-    broken = (rc == NGX_HTTP_BAD_GATEWAY || rc == NGX_HTTP_GATEWAY_TIME_OUT);
+    gone = rc == NGX_HTTP_CLIENT_CLOSED_REQUEST
+           || r->connection->error || r->connection->timedout
+           || (u->pipe && u->pipe->downstream_error);
+
+    /* NGX_ERROR: the answer is not what its framing says */
+
+    broken = rc == NGX_HTTP_BAD_GATEWAY || rc == NGX_HTTP_GATEWAY_TIME_OUT
+             || (rc == NGX_ERROR && ctx->committed && !gone);
 
     if (ctx->committed) {
 
@@ -485,9 +494,7 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
                           &ctx->now.provider->name,
                           ngx_http_llm_fault(fault));
 
-        } else if (r->connection->error
-                   || rc == NGX_HTTP_CLIENT_CLOSED_REQUEST)
-        {
+        } else if (gone) {
             ctx->outcome = NGX_HTTP_LLM_OUTCOME_ABORTED;
 
         } else {
@@ -495,7 +502,7 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
                                          : NGX_HTTP_LLM_OUTCOME_OK;
         }
 
-    } else if (r->connection->error || rc == NGX_HTTP_CLIENT_CLOSED_REQUEST) {
+    } else if (gone) {
         ctx->outcome = NGX_HTTP_LLM_OUTCOME_ABORTED;
 
     } else {
