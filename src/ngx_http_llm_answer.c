@@ -19,7 +19,7 @@ static ngx_int_t ngx_http_llm_commit(ngx_http_request_t *r,
 static ngx_uint_t ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx);
 static uint32_t ngx_http_llm_hint(ngx_http_request_t *r);
 static void ngx_http_llm_choose_next(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx);
+    ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault);
 
 
 static ngx_str_t  ngx_http_llm_retry_after_ms = ngx_string("retry-after-ms");
@@ -91,6 +91,14 @@ ngx_http_llm_verdict(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     class = (provider->classes && provider->classes[status] >= 0)
             ? (llm_class_t) provider->classes[status]
             : llm_verdict_status((unsigned) status, call);
+
+    if (class == LLM_CLASS_SUCCESS && !ctx->completion
+        && (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)))
+    {
+        /* a list of models says nothing of the models */
+
+        class = LLM_CLASS_NEUTRAL;
+    }
 
     if (!llm_verdict_next(class)) {
         return ngx_http_llm_commit(r, ctx, class);
@@ -228,6 +236,7 @@ ngx_http_llm_attempt_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     fare->class = class;
     fare->fault = fault;
     fare->status = status;
+    fare->wait = hint ? hint : LLM_CIRCUIT_THROTTLE;
 
     /* a limit of the caller's own key is nobody else's */
 
@@ -237,7 +246,7 @@ ngx_http_llm_attempt_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
                         ? LLM_CLASS_NEUTRAL : class,
                         hint, fault, status);
 
-    ngx_http_llm_choose_next(r, ctx);
+    ngx_http_llm_choose_next(r, ctx, fault);
 
     p = status ? ngx_sprintf(what, "status %ui", status)
                : ngx_sprintf(what, "%s", ngx_http_llm_fault(fault));
@@ -263,14 +272,47 @@ ngx_http_llm_attempt_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 /* The next provider is admitted before nginx is told that there is one. */
 
 static void
-ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_fault_e fault)
 {
-    ngx_http_upstream_t  *u;
+    ngx_uint_t                 mask;
+    ngx_msec_t                 timeout;
+    ngx_http_upstream_t       *u;
+    ngx_http_upstream_conf_t  *conf;
 
     u = r->upstream;
+    conf = u->conf;
 
-    if (u->conf->next_upstream_tries
-        && ctx->attempts >= u->conf->next_upstream_tries)
+    /* what nginx will ask itself, before it asks for another peer */
+
+    switch (fault) {
+
+    case NGX_HTTP_LLM_FAULT_STATUS:
+    case NGX_HTTP_LLM_FAULT_HEADER:
+        mask = NGX_HTTP_UPSTREAM_FT_INVALID_HEADER;
+        break;
+
+    case NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT:
+    case NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT:
+        mask = NGX_HTTP_UPSTREAM_FT_TIMEOUT;
+        break;
+
+    default:
+        mask = NGX_HTTP_UPSTREAM_FT_ERROR;
+    }
+
+    if (u->request_sent
+        && (r->method & (NGX_HTTP_POST|NGX_HTTP_LOCK|NGX_HTTP_PATCH)))
+    {
+        mask |= NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT;
+    }
+
+    timeout = conf->next_upstream_timeout;
+
+    if ((conf->next_upstream & mask) != mask
+        || (conf->next_upstream_tries
+            && ctx->attempts >= conf->next_upstream_tries)
+        || (timeout && ngx_current_msec - u->peer.start_time >= timeout))
     {
         return;
     }

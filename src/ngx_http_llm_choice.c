@@ -277,7 +277,7 @@ ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
         llm_counters_stamp(counters, LLM_LAST_SUCCESS,
                            ngx_http_llm_wall_clock());
 
-    } else if (fault != NGX_HTTP_LLM_FAULT_NONE) {
+    } else if (class == LLM_CLASS_FAILURE || class == LLM_CLASS_CREDENTIAL) {
         ngx_http_llm_failed(provider, fault, status);
     }
 

@@ -453,6 +453,14 @@ ngx_http_llm_default_headers(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
         }
 
         if (n < all->nelts) {
+
+            if (kv[n].value.len && ngx_http_llm_is_secret_header(&kv[n].key)) {
+                ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                              "\"proxy_set_header %V\" goes to every provider "
+                              "of an \"llm_pass\" below it, in the place of "
+                              "\"api_key\"", &kv[n].key);
+            }
+
             continue;
         }
 

@@ -281,6 +281,7 @@ ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
     uint32_t                   now, wait, soonest;
     ngx_uint_t                 i;
     ngx_http_llm_use_t        *use;
+    ngx_http_llm_fare_t       *fare;
     ngx_http_llm_provider_t   *provider;
     ngx_http_llm_main_conf_t  *mcf;
 
@@ -292,13 +293,20 @@ ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
     for (i = 0; i < ctx->route->uses.nelts; i++) {
 
         provider = use[i].provider;
+        fare = &ctx->fares[i];
 
-        if (!ctx->fares[i].serves || provider->naddrs == 0) {
+        if (!fare->serves || provider->naddrs == 0) {
             continue;
         }
 
         (void) llm_circuit_peek(&provider->record->circuit,
                                 &provider->circuit, now, &wait);
+
+        /* a limit of the caller's own key is known to this request only */
+
+        if (fare->tried && fare->class == LLM_CLASS_THROTTLE) {
+            wait = ngx_max(wait, fare->wait);
+        }
 
         soonest = ngx_min(soonest, wait);
     }

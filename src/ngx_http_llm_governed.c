@@ -329,6 +329,25 @@ ngx_http_llm_governed_callers(ngx_http_request_t *r,
 }
 
 
+/* Whether callers send credentials in a header of this name. */
+
+ngx_uint_t
+ngx_http_llm_is_secret_header(ngx_str_t *name)
+{
+    ngx_str_t  *secret;
+
+    for (secret = ngx_http_llm_secret_headers; secret->len; secret++) {
+        if (secret->len == name->len
+            && ngx_strncasecmp(secret->data, name->data, name->len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 /* The first header of this name; headers are chains of parts. */
 
 ngx_table_elt_t *

@@ -452,7 +452,7 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     upstream = ngx_http_conf_get_module_loc_conf(cf, ngx_http_proxy_module);
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
 
-    if (mcf->tls && upstream->ssl == NULL) {
+    if (upstream->ssl == NULL && ngx_http_llm_has_tls(mcf, conf->route)) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"llm_gate\" in location \"%V\" needs "
                       "\"proxy_pass https://ROUTE\": "

@@ -212,3 +212,28 @@ ngx_http_llm_has_base(ngx_http_llm_main_conf_t *mcf,
 
     return 0;
 }
+
+
+/* Whether an endpoint of the route, or of any where NULL, is https. */
+
+ngx_uint_t
+ngx_http_llm_has_tls(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route)
+{
+    ngx_uint_t           i;
+    ngx_http_llm_use_t  *use;
+
+    if (route == NULL) {
+        return mcf->tls;
+    }
+
+    use = route->uses.elts;
+
+    for (i = 0; i < route->uses.nelts; i++) {
+        if (use[i].provider->ssl) {
+            return 1;
+        }
+    }
+
+    return 0;
+}

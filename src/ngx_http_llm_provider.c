@@ -204,11 +204,17 @@ ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
 char *
 ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
+    ngx_http_llm_provider_t *provider = conf;
+
     ngx_str_t  *value;
 
     value = cf->args->elts;
 
-    return ngx_http_llm_add_header(cf, conf, &value[1], &value[2], 0);
+    if (value[2].len && ngx_http_llm_is_secret_header(&value[1])) {
+        provider->own_key = 1;
+    }
+
+    return ngx_http_llm_add_header(cf, provider, &value[1], &value[2], 0);
 }
 
 

@@ -78,6 +78,16 @@ ngx_http_llm_request_create(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     r->unparsed_uri = unparsed_uri;
     r->valid_unparsed_uri = valid_unparsed_uri;
 
+    if (rc == NGX_OK && (u->uri.len != uri.len
+                         || ngx_memcmp(u->uri.data, uri.data, uri.len) != 0))
+    {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "llm: \"proxy_pass\" has a URI of its own: expected "
+                      "\"proxy_pass https://ROUTE\", the path is the "
+                      "endpoint's");
+        return NGX_ERROR;
+    }
+
     return rc;
 }
 
