@@ -20,6 +20,26 @@ check(int ok)
 }
 
 
+/* A duration is the same wherever it stands; a reset time may be more. */
+static void
+check_reset(const uint8_t *p, size_t len, int64_t now, size_t digits)
+{
+    bool duration, reset;
+    uint32_t d, r;
+
+    d = 4711;
+    r = 4711;
+    duration = llm_hint_duration(p, len, &d);
+    reset = llm_hint_reset(p, len, now, &r);
+
+    check(duration || d == 4711);
+    check(reset || r == 4711);
+    check(!reset || digits != 0);
+    check(!duration || (reset && r == d));
+    check(digits == 0 || digits != len || (reset && !duration));
+}
+
+
 /* A header of digits and blanks is understood, one without digits never. */
 static void
 check_hint(const uint8_t *p, size_t len, int64_t now)
@@ -44,6 +64,8 @@ check_hint(const uint8_t *p, size_t len, int64_t now)
     check(!seconds || digits != 0);
     check(seconds || !millis);
     check(digits == 0 || digits != len || millis);
+
+    check_reset(p, len, now, digits);
 
     /* the same figure: as seconds it is longer, up to a thousand times */
 

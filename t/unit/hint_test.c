@@ -1,5 +1,5 @@
 /*
- * Retry hints: what a provider may write, and what is left of it.  Each
+ * Hints: what a provider may write, and what is left of it.  Each
  * value is read from a buffer that has no byte too many.
  */
 
@@ -28,8 +28,33 @@ typedef struct {
 } hint_t;
 
 
+typedef enum {
+    RETRY_AFTER,
+    RETRY_AFTER_MS,
+    DURATION,
+    RESET
+} header_t;
+
+
+static bool
+read_as(header_t header, const uint8_t *p, size_t len, int64_t now,
+    uint32_t *ms)
+{
+    switch (header) {
+    case RETRY_AFTER:
+        return llm_hint_retry_after(p, len, now, ms);
+    case RETRY_AFTER_MS:
+        return llm_hint_retry_after_ms(p, len, ms);
+    case DURATION:
+        return llm_hint_duration(p, len, ms);
+    default:
+        return llm_hint_reset(p, len, now, ms);
+    }
+}
+
+
 static int64_t
-hint(const char *value, int64_t now, bool seconds)
+hint(const char *value, int64_t now, header_t header)
 {
     bool understood;
     size_t len;
@@ -45,8 +70,7 @@ hint(const char *value, int64_t now, bool seconds)
     }
 
     ms = 4711;
-    understood = seconds ? llm_hint_retry_after(copy, len, now, &ms)
-                         : llm_hint_retry_after_ms(copy, len, &ms);
+    understood = read_as(header, copy, len, now, &ms);
     free(copy);
 
     if (!understood) {
@@ -59,13 +83,13 @@ hint(const char *value, int64_t now, bool seconds)
 
 
 static void
-assert_hints(const hint_t *hints, size_t n, bool seconds)
+assert_hints(const hint_t *hints, size_t n, header_t header)
 {
     size_t i;
     int64_t ms;
 
     for (i = 0; i < n; i++) {
-        ms = hint(hints[i].value, NOW, seconds);
+        ms = hint(hints[i].value, NOW, header);
 
         if (ms != hints[i].ms) {
             fail_msg("\"%s\": %lld ms, not %lld", hints[i].value,
@@ -95,7 +119,7 @@ seconds_and_fractions_are_understood(void **state)
 
     (void) state;
 
-    assert_hints(hints, sizeof(hints) / sizeof(hint_t), true);
+    assert_hints(hints, sizeof(hints) / sizeof(hint_t), RETRY_AFTER);
 }
 
 
@@ -121,7 +145,7 @@ milliseconds_are_understood(void **state)
 
     (void) state;
 
-    assert_hints(hints, sizeof(hints) / sizeof(hint_t), false);
+    assert_hints(hints, sizeof(hints) / sizeof(hint_t), RETRY_AFTER_MS);
 }
 
 
@@ -143,7 +167,7 @@ a_huge_hint_is_cut_and_does_not_wrap_to_a_short_one(void **state)
 
     (void) state;
 
-    assert_hints(hints, sizeof(hints) / sizeof(hint_t), true);
+    assert_hints(hints, sizeof(hints) / sizeof(hint_t), RETRY_AFTER);
 }
 
 
@@ -176,7 +200,7 @@ junk_is_no_hint(void **state)
 
     (void) state;
 
-    assert_hints(hints, sizeof(hints) / sizeof(hint_t), true);
+    assert_hints(hints, sizeof(hints) / sizeof(hint_t), RETRY_AFTER);
 }
 
 
@@ -204,7 +228,7 @@ the_three_forms_of_a_date_are_understood(void **state)
 
     (void) state;
 
-    assert_hints(hints, sizeof(hints) / sizeof(hint_t), true);
+    assert_hints(hints, sizeof(hints) / sizeof(hint_t), RETRY_AFTER);
 }
 
 
@@ -240,7 +264,7 @@ a_date_that_is_none_is_no_hint(void **state)
 
     (void) state;
 
-    assert_hints(hints, sizeof(hints) / sizeof(hint_t), true);
+    assert_hints(hints, sizeof(hints) / sizeof(hint_t), RETRY_AFTER);
 }
 
 
@@ -251,22 +275,27 @@ a_year_of_two_digits_is_at_most_50_years_ahead(void **state)
 
     /* 1994: "44" is 50 years ahead, a second more is a century back */
 
-    assert_int_equal(hint("Sunday, 06-Nov-44 08:49:37 GMT", NOW, true),
+    assert_int_equal(hint("Sunday, 06-Nov-44 08:49:37 GMT", NOW, RETRY_AFTER),
         UINT32_MAX);
-    assert_int_equal(hint("Sunday, 06-Nov-44 08:49:38 GMT", NOW, true), 0);
+    assert_int_equal(hint("Sunday, 06-Nov-44 08:49:38 GMT", NOW, RETRY_AFTER),
+        0);
 
     /* over the turn of a century, from 1999-12-31 and 2099-12-31 */
 
-    assert_int_equal(hint("Saturday, 01-Jan-00 00:00:00 GMT", 946684790, true),
+    assert_int_equal(hint("Saturday, 01-Jan-00 00:00:00 GMT", 946684790,
+                         RETRY_AFTER),
         10000);
-    assert_int_equal(hint("Friday, 01-Jan-00 00:00:00 GMT", 4102444790, true),
+    assert_int_equal(hint("Friday, 01-Jan-00 00:00:00 GMT", 4102444790,
+                         RETRY_AFTER),
         10000);
 
     /* 2000 was a leap year and 2100 will be none */
 
-    assert_int_equal(hint("Tuesday, 29-Feb-00 00:00:00 GMT", 951782390, true),
+    assert_int_equal(hint("Tuesday, 29-Feb-00 00:00:00 GMT", 951782390,
+                         RETRY_AFTER),
         10000);
-    assert_int_equal(hint("Tuesday, 29-Feb-00 00:00:00 GMT", 4107542390, true),
+    assert_int_equal(hint("Tuesday, 29-Feb-00 00:00:00 GMT", 4107542390,
+                         RETRY_AFTER),
         NOT_UNDERSTOOD);
 }
 
@@ -281,14 +310,14 @@ a_wrong_clock_does_no_harm(void **state)
     (void) state;
 
     for (i = 0; i < 3; i++) {
-        assert_int_equal(hint(dates[i], 0, true), UINT32_MAX);
-        assert_int_equal(hint(dates[i], -1, true), UINT32_MAX);
-        assert_int_equal(hint(dates[i], INT64_MIN, true), UINT32_MAX);
+        assert_int_equal(hint(dates[i], 0, RETRY_AFTER), UINT32_MAX);
+        assert_int_equal(hint(dates[i], -1, RETRY_AFTER), UINT32_MAX);
+        assert_int_equal(hint(dates[i], INT64_MIN, RETRY_AFTER), UINT32_MAX);
     }
 
-    assert_int_equal(hint(dates[0], INT64_MAX, true), 0);
-    assert_int_equal(hint(dates[2], INT64_MAX, true), 0);
-    assert_int_equal(hint(dates[1], INT64_MAX, true), 0);
+    assert_int_equal(hint(dates[0], INT64_MAX, RETRY_AFTER), 0);
+    assert_int_equal(hint(dates[2], INT64_MAX, RETRY_AFTER), 0);
+    assert_int_equal(hint(dates[1], INT64_MAX, RETRY_AFTER), 0);
 }
 
 
@@ -313,11 +342,141 @@ every_day_is_counted_right(void **state)
         for (i = 0; i < 3; i++) {
             assert_int_not_equal(strftime(value, sizeof(value), forms[i], tm),
                 0);
-            assert_int_equal(hint(value, t - 7, true), 7000);
-            assert_int_equal(hint(value, t + 1, true), 0);
-            assert_int_equal(hint(value, t - DAY, true), DAY * 1000);
+            assert_int_equal(hint(value, t - 7, RETRY_AFTER), 7000);
+            assert_int_equal(hint(value, t + 1, RETRY_AFTER), 0);
+            assert_int_equal(hint(value, t - DAY, RETRY_AFTER), DAY * 1000);
         }
     }
+}
+
+
+static void
+durations_are_understood(void **state)
+{
+    static const hint_t hints[] = {
+        { "1s", 1000 },
+        { "6m0s", 360000 },
+        { "120ms", 120 },
+        { "1h2m3.5s", 3723500 },
+        { "24h0m0s", 86400000 },
+        { "1m30.951s", 90951 },
+        { "7.66s", 7660 },
+        { "37s", 37000 },
+        { "0s", 0 },
+        { "0.123456789s", 124 },
+        { "0.000000001s", 1 },
+        { "0.0000000000000000001s", 1 },
+        { "59.9999999999s", 60000 },
+        { "1.5m", 90000 },
+        { "0.1h", 360000 },
+        { "17.5ms", 18 },
+        { "250us", 1 },
+        { "2500us", 3 },
+        { "2000\xc2\xb5s", 2 },
+        { "2001\xce\xbcs", 3 },
+        { "1ns", 1 },
+        { "3000000ns", 3 },
+        { " 2s\t", 2000 },
+        { "1193h2m47.295s", UINT32_MAX },
+        { "1193h2m47.296s", UINT32_MAX },
+        { "1193h2m47.294s", UINT32_MAX - 1 },
+        { "99999999999999999999h99999999999999999999h", UINT32_MAX },
+        { "", NOT_UNDERSTOOD },
+        { " ", NOT_UNDERSTOOD },
+        { "s", NOT_UNDERSTOOD },
+        { "5", NOT_UNDERSTOOD },
+        { "6m0", NOT_UNDERSTOOD },
+        { "-1s", NOT_UNDERSTOOD },
+        { "1.s", NOT_UNDERSTOOD },
+        { ".5s", NOT_UNDERSTOOD },
+        { "1.2.3s", NOT_UNDERSTOOD },
+        { "1 s", NOT_UNDERSTOOD },
+        { "1s ago", NOT_UNDERSTOOD },
+        { "1e3s", NOT_UNDERSTOOD },
+        { "1d", NOT_UNDERSTOOD },
+        { "1u", NOT_UNDERSTOOD },
+        { "1\xc2", NOT_UNDERSTOOD },
+    };
+
+    (void) state;
+
+    assert_hints(hints, sizeof(hints) / sizeof(hint_t), DURATION);
+}
+
+
+static void
+reset_times_of_rate_limits_are_understood(void **state)
+{
+    static const hint_t hints[] = {
+        { "6m0s", 360000 },
+        { "120ms", 120 },
+        { "60", 60000 },
+        { "0", 0 },
+        { "1.25", 1250 },
+        { " 2 ", 2000 },
+        { "1994-11-06T08:49:37Z", 0 },
+        { "1994-11-06T08:49:38Z", 1000 },
+        { "1994-11-06T08:50:37Z", 60000 },
+        { "1994-11-06t08:50:37z", 60000 },
+        { "1994-11-06 08:50:37Z", 60000 },
+        { "1994-11-06T08:49:37.5Z", 500 },
+        { "1994-11-06T08:49:37.0001Z", 1 },
+        { "1994-11-06T08:49:40.123456Z", 3124 },
+        { "1994-11-06T09:49:38+01:00", 1000 },
+        { "1994-11-06T03:19:38-05:30", 1000 },
+        { "1994-11-06T08:49:38+00:00", 1000 },
+        { "1994-11-05T23:59:60Z", 0 },
+        { "1990-01-01T00:00:00Z", 0 },
+        { "2004-02-29T00:00:00Z", UINT32_MAX },
+        { "9999-12-31T23:59:59Z", UINT32_MAX },
+        { "9999-12-31T23:59:59.999999-23:59", UINT32_MAX },
+        { "0000-01-01T00:00:00+23:59", 0 },
+        { "Sun, 06 Nov 1994 08:49:47 GMT", 10000 },
+        { "999999999", UINT32_MAX },
+        { "", NOT_UNDERSTOOD },
+        { "soon", NOT_UNDERSTOOD },
+        { "-1", NOT_UNDERSTOOD },
+        { "1994-11-06", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38.Z", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38.5.5Z", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38Y", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38ZZ", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:385Z", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38+1:00", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38+24:00", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38+00:60", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38+00:00Z", NOT_UNDERSTOOD },
+        { "1994-11-06T08:49:38\xff", NOT_UNDERSTOOD },
+        { "1994-00-06T08:49:38Z", NOT_UNDERSTOOD },
+        { "1994-13-06T08:49:38Z", NOT_UNDERSTOOD },
+        { "1994-02-29T08:49:38Z", NOT_UNDERSTOOD },
+        { "1994-11-06T24:00:00Z", NOT_UNDERSTOOD },
+        { "1994-11-06X08:49:38Z", NOT_UNDERSTOOD },
+    };
+
+    (void) state;
+
+    assert_hints(hints, sizeof(hints) / sizeof(hint_t), RESET);
+}
+
+
+static void
+a_reset_time_may_count_from_1970(void **state)
+{
+    static const int64_t now = 1760000000;
+
+    (void) state;
+
+    assert_int_equal(hint("1760000060", now, RESET), 60000);
+    assert_int_equal(hint("1759999999", now, RESET), 0);
+    assert_int_equal(hint("1760000060250", now, RESET), 60250);
+    assert_int_equal(hint("1759999999999", now, RESET), 0);
+    assert_int_equal(hint("99999999999", now, RESET), UINT32_MAX);
+    assert_int_equal(hint("99999999999999999999999", now, RESET), UINT32_MAX);
+    assert_int_equal(hint("1760000060.5", now, RESET), NOT_UNDERSTOOD);
+    assert_int_equal(hint("1760000060", INT64_MAX, RESET), 0);
+    assert_int_equal(hint("1760000060", INT64_MIN, RESET), UINT32_MAX);
 }
 
 
@@ -333,7 +492,10 @@ main(void)
         cmocka_unit_test(a_date_that_is_none_is_no_hint),
         cmocka_unit_test(a_year_of_two_digits_is_at_most_50_years_ahead),
         cmocka_unit_test(a_wrong_clock_does_no_harm),
-        cmocka_unit_test(every_day_is_counted_right)
+        cmocka_unit_test(every_day_is_counted_right),
+        cmocka_unit_test(durations_are_understood),
+        cmocka_unit_test(reset_times_of_rate_limits_are_understood),
+        cmocka_unit_test(a_reset_time_may_count_from_1970)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
