@@ -28,6 +28,9 @@ my $gw = LLM::Gateway->new(
             map { ("/$route-$_" =>
                 "llm_pass $route prefix=/$route-$_; proxy_buffering $_;") }
             qw(on off) } qw(pair alone)),
+        map({ ("/impatient-$_" => "llm_pass alone prefix=/impatient-$_;"
+            . " proxy_buffering $_; proxy_max_temp_file_size 0;"
+            . ' send_timeout 200ms;') } qw(on off)),
         '/cache' => 'llm_pass alone prefix=/cache; proxy_cache cache;'
             . ' proxy_cache_methods GET POST; proxy_cache_key $request_body;'
             . ' proxy_buffering on; proxy_cache_valid 200 1h;',
@@ -148,7 +151,7 @@ my @AFTER = (
       step => { %$LONG, reset => '2 tokens' }, stream => 1 },
     { name => 'chunks that are none',
       step => { raw => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"
-          . "\r\n5\r\nhello\r\nwhat?\r\n" } },
+          . "\r\n5\r\nhello\r\nwhat?\r\n" }, headless => 1 },
     { name => 'silence in the middle of a body', fault => 'stalled',
       step => { body => $BODY, stall => '1000 body bytes' } },
     { name => 'silence behind the header', fault => 'stalled',
@@ -163,9 +166,10 @@ for my $case (@AFTER) {
             $a->behave($case->{step});
             my $r = $gw->ask("/pair-$buffering" . CHAT,
                 { model => 'm', $case->{stream} ? (stream => \1) : () });
-            is $r->status, 200, "buffering $buffering";
+            is $r->status, $case->{headless} ? undef : 200,
+                "buffering $buffering";
             ok !$r->complete;
-            is $r->header('x-llm-provider'), 'a';
+            is $r->header('x-llm-provider'), 'a' if !$case->{headless};
 
             my $line = $gw->logged;
             is $line->{llm_outcome},  'truncated';
@@ -318,17 +322,28 @@ subtest 'nor is one that is reset while it is taken' => sub {
     $gw->moved;
 
     # the worker sees the request first, and the reset when it writes
+    my $http = $gw->call('/alone-off' . CHAT, undef, close => 0);
+    $http->finish;
     my ($worker) = $gw->nginx->workers;
     kill STOP => $worker;
-    my $http = $gw->call('/alone-off' . CHAT);
+    ok $gw->wait_for(sub { state_of($worker) eq 'T' });
+    $http->start(POST => '/alone-off' . CHAT, json => { model => 'm' });
     sleep 0.05;
     $a->drop('idle');
     kill CONT => $worker;
     my $r = $http->finish;
     is $r->status, 200;
-    is $gw->moved, 'a successful=1';
+    is $gw->moved, 'a successful=2';
+    $gw->{calls}++;
     is $gw->logged->{llm_attempts}, 1;
 };
+
+sub state_of {
+    my $pid = shift;
+
+    open my $stat, '<', "/proc/$pid/stat" or return '';
+    return (<$stat> =~ /\) (\S)/)[0];
+}
 
 subtest 'many that were closed are forgotten one by one' => sub {
     $a->drop('idle');
@@ -389,6 +404,16 @@ subtest 'a slow caller is not a silent provider' => sub {
     }
 };
 
+subtest 'a caller that stops reading is gone, and no silent provider' => sub {
+    for my $buffering (qw(off on)) {
+        $a->behave({ body => 'x' x 3e7 });
+        my $http = $gw->call("/impatient-$buffering" . CHAT);
+        is $gw->logged->{llm_outcome}, 'aborted', "buffering $buffering";
+        is $gw->moved, 'a successful=1';
+        $http->close;
+    }
+};
+
 subtest 'a slow provider has all its time to connect, answer and speak' => sub {
     for my $buffering (qw(off on)) {
         $a->behave({ delay => 0.25 });
@@ -404,7 +429,7 @@ subtest 'HEAD has no body, and is no different' => sub {
     my $r = $gw->ask('/pair-off/v1/models', undef, method => 'HEAD');
     is $r->status, 200;
     is $r->body,   '';
-    is $gw->moved, 'a successful=1';
+    is $gw->moved, 'a neutral=1';
     is +($a->requests)[-1]{method}, 'HEAD';
 
     $a->behave(500);
@@ -442,7 +467,7 @@ subtest 'an error page may ask others' => sub {
     for my $step (500, 'reset', 'hang') {
         $a->behave($step, 'ok');
         my $r = $gw->ask('/elsewhere' . CHAT);
-        is $r->status, 200, $step;
+        is $r->status, 200, "after $step";
         is $r->header('x-llm-provider'), 'a';
         is $gw->moved, 'a successful=1 failed=1';
         is $gw->logged->{llm_outcome}, 'ok';
@@ -460,7 +485,7 @@ subtest 'a subrequest is a call like any other' => sub {
     $a->behave('ok');
     my $r = $gw->ask('/around', undef);
     is $r->status, 200;
-    is $gw->moved, 'a successful=2';
+    is $gw->moved, 'a successful=1 neutral=1';
     $r = $gw->ask('/around', undef);
     is $r->status, 500, 'its failure is the failure of the main request';
     is $gw->moved, 'a failed=1';
