@@ -31,6 +31,7 @@ static u_char *ngx_http_llm_describe(ngx_http_llm_ctx_t *ctx, u_char *p,
     u_char *last);
 static u_char *ngx_http_llm_describe_fare(ngx_http_llm_use_t *use,
     ngx_http_llm_fare_t *fare, u_char *p, u_char *last);
+static u_char *ngx_http_llm_put(u_char *p, u_char *last, const char *text);
 static uint32_t ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx,
     const char *code, ngx_int_t status);
@@ -110,7 +111,7 @@ ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     ctx->message.data = p;
 
-    p = ngx_slprintf(p, last, "Every provider refuses for now: ");
+    p = ngx_http_llm_put(p, last, "Every provider refuses for now: ");
     p = ngx_http_llm_describe(ctx, p, last);
 
     ctx->message.len = p - ctx->message.data;
@@ -235,12 +236,12 @@ ngx_http_llm_describe(ngx_http_llm_ctx_t *ctx, u_char *p, u_char *last)
         fare = &ctx->fares[i];
 
         if (fare->tried || fare->refused) {
-            p = ngx_slprintf(p, last, "%s", n++ ? ", " : "");
+            p = ngx_http_llm_put(p, last, n++ ? ", " : "");
             p = ngx_http_llm_describe_fare(&use[i], fare, p, last);
         }
     }
 
-    return ngx_slprintf(p, last, ".");
+    return ngx_http_llm_put(p, last, ".");
 }
 
 
@@ -254,14 +255,14 @@ ngx_http_llm_describe_fare(ngx_http_llm_use_t *use, ngx_http_llm_fare_t *fare,
         p = ngx_slprintf(p, last, "status %ui", fare->status);
 
     } else if (fare->tried) {
-        p = ngx_slprintf(p, last, "%s", ngx_http_llm_fault(fare->fault));
+        p = ngx_http_llm_put(p, last, ngx_http_llm_fault(fare->fault));
 
     } else if (fare->unresolved) {
-        p = ngx_slprintf(p, last, "address not known");
+        p = ngx_http_llm_put(p, last, "address not known");
 
     } else {
-        p = ngx_slprintf(p, last, "%s",
-                         ngx_http_llm_refusals[fare->admission]);
+        p = ngx_http_llm_put(p, last,
+                             ngx_http_llm_refusals[fare->admission]);
 
         if (fare->wait && fare->wait != LLM_CIRCUIT_WAIT_UNKNOWN) {
             p = ngx_slprintf(p, last, ", %uD s left",
@@ -269,7 +270,20 @@ ngx_http_llm_describe_fare(ngx_http_llm_use_t *use, ngx_http_llm_fare_t *fare,
         }
     }
 
-    return ngx_slprintf(p, last, ")");
+    return ngx_http_llm_put(p, last, ")");
+}
+
+
+/* As ngx_slprintf() without a format, which is slow. */
+
+static u_char *
+ngx_http_llm_put(u_char *p, u_char *last, const char *text)
+{
+    size_t  len;
+
+    len = ngx_strlen(text);
+
+    return ngx_cpymem(p, text, ngx_min(len, (size_t) (last - p)));
 }
 
 
@@ -375,9 +389,12 @@ ngx_http_llm_retry_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 ngx_buf_t *
 ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status)
 {
+    u_char                *p, *last;
     size_t                 len;
+    uintptr_t              escape;
     ngx_buf_t             *b;
     ngx_str_t              message;
+    ngx_uint_t             anthropic;
     const char            *code, *param;
     ngx_http_llm_ctx_t    *ctx;
     ngx_http_llm_error_t  *error;
@@ -397,8 +414,9 @@ ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status)
 
     param = ngx_strcmp(code, "model_not_found") == 0 ? "\"model\"" : "null";
 
-    len = message.len
-          + ngx_escape_json(NULL, message.data, message.len)
+    escape = ngx_escape_json(NULL, message.data, message.len);
+
+    len = message.len + escape
           + ngx_strlen(error->openai) + ngx_strlen(error->anthropic)
           + ngx_strlen(code) + 128;
 
@@ -407,27 +425,41 @@ ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status)
         return NULL;
     }
 
-    if (ngx_http_llm_is_anthropic(r)) {
-        b->last = ngx_sprintf(b->last, "{\"type\":\"error\",\"error\":"
-                              "{\"type\":\"%s\",\"message\":\"",
-                              error->anthropic);
+    p = b->last;
+    last = b->end;
+    anthropic = ngx_http_llm_is_anthropic(r);
 
-        b->last = (u_char *) ngx_escape_json(b->last, message.data,
-                                             message.len);
-
-        b->last = ngx_sprintf(b->last, "\"}}\n");
+    if (anthropic) {
+        p = ngx_http_llm_put(p, last, "{\"type\":\"error\",\"error\":"
+                                      "{\"type\":\"");
+        p = ngx_http_llm_put(p, last, error->anthropic);
+        p = ngx_http_llm_put(p, last, "\",\"message\":\"");
 
     } else {
-        b->last = ngx_sprintf(b->last, "{\"error\":{\"message\":\"");
-
-        b->last = (u_char *) ngx_escape_json(b->last, message.data,
-                                             message.len);
-
-        b->last = ngx_sprintf(b->last, "\",\"type\":\"%s\",\"param\":%s,"
-                              "\"code\":\"%s\"}}\n",
-                              error->openai, param, code);
+        p = ngx_http_llm_put(p, last, "{\"error\":{\"message\":\"");
     }
 
+    if (escape) {
+        p = (u_char *) ngx_escape_json(p, message.data, message.len);
+
+    } else {
+        p = ngx_cpymem(p, message.data, message.len);
+    }
+
+    if (anthropic) {
+        p = ngx_http_llm_put(p, last, "\"}}\n");
+
+    } else {
+        p = ngx_http_llm_put(p, last, "\",\"type\":\"");
+        p = ngx_http_llm_put(p, last, error->openai);
+        p = ngx_http_llm_put(p, last, "\",\"param\":");
+        p = ngx_http_llm_put(p, last, param);
+        p = ngx_http_llm_put(p, last, ",\"code\":\"");
+        p = ngx_http_llm_put(p, last, code);
+        p = ngx_http_llm_put(p, last, "\"}}\n");
+    }
+
+    b->last = p;
     b->last_buf = (r == r->main) ? 1 : 0;
     b->last_in_chain = 1;
 
