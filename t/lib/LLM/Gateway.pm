@@ -30,6 +30,7 @@ LLM::Gateway - nginx with the module, and made-up providers behind it
     locations => { '/' => DIRECTIVES }          "llm_pass llm;" where there
                                                 is none
     server, http, main => DIRECTIVES            as they are
+    listen    => 'reuseport'
     zone      => '1m'
     sources   => { NAME => LLM::Provider }      those that are special
     workers, master, daemon                     see LLM::Nginx
@@ -189,7 +190,8 @@ sub _server {
     my $conf      = $self->{conf};
     my $locations = $conf->{locations} // { '/' => '' };
 
-    return 'server {', 'listen 127.0.0.1:{{port}};',
+    return 'server {',
+        'listen 127.0.0.1:{{port}} ' . ($conf->{listen} // '') . ';',
         'listen 127.0.0.1:{{port:h2}} http2;',
         'access_log {{prefix}}/logs/access.log llm;',
         'location = /status { llm_status; access_log off; }',
