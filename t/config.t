@@ -393,7 +393,8 @@ subtest 'model' => sub {
 subtest 'names' => sub {
     for my $name ('a b', '', 'a/b', "a\x{fc}", "a\\n") {
         refuses("provider '$name'" => conf(
-                http => qq(llm_provider "$name" { endpoint http://127.0.0.1; })),
+                http => qq(llm_provider "$name" {)
+                    . ' endpoint http://127.0.0.1; }'),
             qr/"llm_provider"/, qr/invalid name/, qr/expected/);
     }
     refuses('a directive nobody knows' => conf(provider => 'endpiont x;'),
@@ -435,7 +436,8 @@ subtest 'a route is made of providers only' => sub {
             conf(route => 'llm_use a; llm_strategy fastest;'),
         qr/"llm_strategy"/, qr/"fastest"/, qr/expected .*"priority"/);
     refuses('a strategy for servers' => conf(
-            http => 'upstream s { server 127.0.0.1:9; llm_strategy priority; }'),
+            http => 'upstream s { server 127.0.0.1:9;'
+                . ' llm_strategy priority; }'),
         qr/"llm_strategy"/, qr/"llm_use"/);
     accepts(conf(route => 'llm_strategy priority; llm_use a; keepalive 4;'));
 };
@@ -489,7 +491,8 @@ subtest 'a host that is not found does not take the gateway down' => sub {
     my $http = conf(
         endpoint => 'endpoint http://nobody.invalid/v1;',
         route    => 'llm_use a; llm_use healthy;',
-        http     => 'llm_provider healthy { endpoint ' . $healthy->url . '/v1; }'
+        http     => 'llm_provider healthy {'
+            . ' endpoint ' . $healthy->url . '/v1; }'
             . 'upstream alone { llm_use a; }',
         server   => 'location /alone/ { llm_pass alone; }'
             . 'location = /status { llm_status; }',

@@ -99,6 +99,8 @@ $nginx->write_conf(with => { map { $_ => $p{$_}->url } keys %p },
                                return 200 '{"mine":true}'; }
         location /fallback/ { llm_pass wards;
                              error_page 502 503 = @other; }
+        location /static/  { llm_pass wards; error_page 503 = @static; }
+        location @static   { return 200 "try later"; }
         location @other    { llm_pass llm prefix=/fallback/; }
         location /405/     { if ($request_method = PUT) { return 405; }
                              llm_pass llm; }
@@ -578,6 +580,10 @@ subtest "the user's error_page wins" => sub {
     is $r->status, 503;
     is $r->body, 'my own words';
     ok $r->header('retry-after-ms'), 'and when to come back is told';
+
+    $r = $http->post('/static/chat/completions', $ASK);
+    is $r->status, 200, 'one that answers instead';
+    is $r->header('retry-after-ms'), undef, 'leaves no reason to come back';
 
     $p{sick}->behave('ok');
     $r = $http->post('/fallback/chat/completions', $ASK);
