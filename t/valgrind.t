@@ -1,0 +1,140 @@
+# The main endings of a call, with every access to memory checked.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/lib";
+
+use Test::More;
+
+BEGIN {
+    plan skip_all => 'no valgrind' if !`valgrind --version 2>/dev/null`;
+    $ENV{LLM_VALGRIND} ||= 1;
+}
+
+use LLM::Gateway;
+use LLM::TLS;
+
+use constant CHAT => '/v1/chat/completions';
+
+my $TIMES = 'timeout connect=2s header=1s answer=1s idle=1s;';
+my $tls   = LLM::TLS->new('127.0.0.1');
+
+my $gw = LLM::Gateway->new(
+    sources   => { c => LLM::Provider->new(name => 'c', tls => $tls) },
+    providers => [
+        a => "circuit failure_threshold=200; $TIMES model m; model n n-of-a;",
+        b => 'model * m-of-b;',
+        c => 'circuit failure_threshold=2 open=100ms;',
+    ],
+    routes    => { llm => 'a b', tls => 'c' },
+    http      => 'client_body_buffer_size 16k; client_max_body_size 8m;'
+        . 'proxy_ssl_trusted_certificate ' . $tls->ca . ';',
+    locations => {
+        '/'    => '',
+        '/on'  => 'llm_pass llm prefix=/on; proxy_buffering on;',
+        '/tls' => 'llm_pass tls prefix=/tls;',
+    },
+);
+
+my ($a, $b, $c) = map { $gw->provider($_) } qw(a b c);
+my $STREAM = { model => 'm', stream => \1 };
+my $BIG    = { model => 'n', input => 'x' x 100_000 };
+
+for my $path ('', '/on') {
+    subtest "calls that end well, $path" => sub {
+        for my $step ('ok', 204, 400, { body => 'x' x 200_000 }, 404) {
+            $a->behave($step);
+            for my $ask ({ model => 'm' }, $STREAM, $BIG, { model => 'z' }) {
+                my $r = $gw->ask($path . CHAT, $ask, timeout => 60);
+                ok $r->complete;
+            }
+        }
+        like $gw->moved, qr/^a successful=9 neutral=6, b successful=8$/;
+        my $r = $gw->ask("$path/v1/models", undef, method => 'GET');
+        is $r->status, 404;
+        $gw->moved;
+    };
+
+    subtest "calls that another provider saves, $path" => sub {
+        for my $step (500, 'reset', 'close', 'hang', { close => '20 bytes' },
+            { raw => "what?\r\n\r\n" }, { interim => [103] },
+            { headers => { 'x-big' => 'x' x 9000 } },
+            { early => 1, status => 503 })
+        {
+            $a->behave($step);
+            my $r = $gw->ask($path . CHAT, $BIG, timeout => 60);
+            is $r->header('x-llm-provider'), 'b';
+        }
+        is $gw->moved, 'a failed=9, b successful=9';
+
+        $a->refuse;
+        is $gw->ask($path . CHAT, $STREAM)->header('x-llm-provider'), 'b';
+        $a->accept_again;
+        is $gw->moved, 'a failed=1, b successful=1';
+    };
+
+    subtest "answers that break, $path" => sub {
+        for my $step ({ close => '1 tokens' }, { reset => '1 tokens' },
+            { stall => '1 tokens' })
+        {
+            $a->behave($step);
+            ok !$gw->ask($path . CHAT, $STREAM, timeout => 60)->complete;
+        }
+        is $gw->moved, 'a successful=3 stream_errors=3';
+    };
+
+    subtest "callers that leave, $path" => sub {
+        $a->behave('hang', { tokens => 200, pace => 0.02 })->forget;
+        my $http = $gw->call($path . CHAT);
+        ok $a->wait_requests(1, 20);
+        $http->reset;
+        is $gw->logged->{llm_outcome}, 'aborted';
+
+        $http = $gw->call($path . CHAT, $STREAM);
+        ok $http->read_until(qr/token2/);
+        $http->close;
+        is $gw->logged->{llm_outcome}, 'aborted';
+        is $gw->moved, 'a successful=1 neutral=1';
+    };
+}
+
+subtest 'bodies that are no JSON, and models nobody has' => sub {
+    my %json = (headers => { 'content-type' => 'application/json' });
+    for my $body ('', '{', '[]', '{"model":1}', '{"model":""}',
+        '{"model":"' . 'x' x 300 . '"}', '[' x 100_000)
+    {
+        my $r = $gw->ask(undef, undef, body => $body, %json, timeout => 60);
+        is $r->status, 400;
+        ok $r->json->{error}{message};
+    }
+    is $gw->ask('/on/v1/messages', undef, body => '{', %json)
+        ->json->{error}{type}, 'invalid_request_error';
+    is $gw->moved, '';
+};
+
+subtest 'a circuit over TLS, all the way round' => sub {
+    $c->behave('ok', 500, 500, 'ok');
+    is $gw->ask('/tls' . CHAT, undef, timeout => 60)->status, $_
+        for 200, 502, 502;
+    is $gw->ask('/tls' . CHAT)->status, 503
+        if $gw->status('c')->{time_until_retry} > 0.05;
+    $gw->wait_for(sub { $gw->status('c')->{time_until_retry} == 0 });
+    is $gw->ask('/tls' . CHAT)->status, 200 for 1 .. 2;
+    is $gw->status('c')->{state}, 'closed';
+    $gw->moved;
+};
+
+subtest 'callers over HTTP/2' => sub {
+    plan skip_all => 'no curl with HTTP/2' unless LLM::HTTP->has_h2;
+    $a->behave('ok', 500, { close => '1 tokens' }, 'hang');
+    is $gw->h2(undef, $BIG, timeout => 60)->status, 200 for 1 .. 2;
+    ok !$gw->h2(undef, $STREAM, timeout => 60)->complete;
+    ok !$gw->h2(undef, undef, timeout => 0.5)->complete;
+    $gw->logged;
+    is $gw->moved, 'a successful=2 failed=1 neutral=1 stream_errors=1,'
+        . ' b successful=1';
+};
+
+done_testing;
