@@ -519,6 +519,17 @@ ngx_http_llm_zone_join(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf)
     }
 
     if (ngx_http_llm_slot == 0) {
+
+        /* who shares slot 0 is not known: as if it was never left */
+
+        if (sh->slots[0].pid == 0) {
+            sh->slots[0].generation = mcf->generation;
+
+            ngx_memory_barrier();
+
+            sh->slots[0].pid = ngx_parent;
+        }
+
         ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
                       "llm zone \"%V\" has slots for %ui workers only",
                       &mcf->shm_zone->shm.name, sh->nslots - 1);

@@ -173,6 +173,37 @@ subtest 'a provider that was removed can still finish' => sub {
     is $gw->moved, 'e successful=1', 'and is not taken for another';
 };
 
+subtest 'more generations at once than there is room for harm nobody' => sub {
+    my @b = (b => '');
+    my $gw = gateway([ @b ]);
+    $gw->provider($_)->behave('hang') for qw(b x);
+
+    my @old;
+    for my $n (1 .. 8) {
+        push @old, $gw->call;
+        ok $gw->wait_for(sub { $gw->status('b')->{in_flight} == $n });
+        $gw->configure(providers => $n == 8 ? [ x => '', @b ] : [ @b ]);
+        $gw->nginx->reload(leave_old => 1);
+    }
+    like $gw->nginx->error_log, qr/has slots for 7 workers only/;
+
+    my $last = $gw->call;
+    ok $gw->wait_for(sub { $gw->status('x')->{in_flight} == 1 });
+    $gw->configure(providers => [ @b ]);
+    $gw->nginx->reload(leave_old => 1);
+    $_->close for @old;
+    ok $gw->wait_for(sub { $gw->status('b')->{in_flight} == 0 });
+
+    for my $n (1 .. 3) {
+        $gw->configure(providers => [ (map { ("n$n$_" =>
+            'endpoint http://127.0.0.1:9;') } 1 .. 4), @b ]);
+        $gw->nginx->reload(leave_old => 1);
+    }
+    $last->close;
+    ok $gw->provider('x')->wait_for(sub { !$_[0]->stats->{open} });
+    is $gw->moved, 'b neutral=8', 'the last of them counts for itself';
+};
+
 subtest 'a zone of another size takes everything over' => sub {
     my $gw = gateway([ a => 'circuit failure_threshold=2 open=60s;', b => '' ]);
     $gw->provider('a')->behave(503);
