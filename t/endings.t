@@ -235,7 +235,8 @@ my @LEAVING = (
     { name => 'while a stream comes', stream => 1, wait => qr/token2/,
       step => { tokens => 500, pace => 0.02 }, moved => 'a successful=1' },
     { name => 'while a body is sent', wait => qr/x{1000}/,
-      step => { body => 'x' x 8e6 }, moved => 'a successful=1' },
+      step => { body => 'x' x 8e6, pieces => 65536, gap => 0.02 },
+      moved => 'a successful=1' },
 );
 
 for my $case (@LEAVING) {
@@ -568,14 +569,15 @@ subtest 'a TLS handshake that fails or hangs is a failure' => sub {
     $a->drop;
 
     my %fault = (
-        hang  => 'timed out while connecting', close => 'TLS handshake failed',
-        reset => 'TLS handshake failed',
+        hang  => qr/^timed out while connecting$/,
+        close => qr/^(?:TLS handshake|connection) failed$/,
+        reset => qr/^(?:TLS handshake|connection) failed$/,
     );
     for my $how (sort keys %fault) {
         $a->greet($how);
         is $gw->ask->header('x-llm-provider'), 'b', $how;
         is $gw->moved, 'a failed=1, b successful=1';
-        is $gw->status('a')->{last_error}, $fault{$how};
+        like $gw->status('a')->{last_error}, $fault{$how};
     }
     $gw->done;
 
