@@ -1,13 +1,12 @@
 /*
- * Hints: seconds, milliseconds, durations, and dates of HTTP and RFC 3339.
+ * Hints: seconds, milliseconds, durations and dates.
  */
 
 #include <string.h>
 
+#include "llm_date.h"
 #include "llm_hint.h"
 
-
-#define LLM_HINT_LAST INT64_C(253402300799) /* the last second of 9999 */
 
 /* a reset time that large is no number of seconds from now */
 #define LLM_HINT_EPOCH INT64_C(1000000000)
@@ -15,16 +14,6 @@
 
 /* what is read of a fraction exactly */
 #define LLM_HINT_FRACTION UINT64_C(1000000000)
-
-
-typedef struct {
-    int64_t year;
-    int64_t month; /* 0 .. 11 */
-    int64_t day;
-    int64_t hour;
-    int64_t minute;
-    int64_t second;
-} llm_hint_date_t;
 
 
 typedef struct {
@@ -42,47 +31,12 @@ static bool llm_hint_seconds(const uint8_t *p, const uint8_t *end,
     int64_t unix_now, uint32_t *ms);
 static const llm_hint_unit_t *llm_hint_unit(const uint8_t *p,
     const uint8_t *end);
-static bool llm_hint_rfc3339(const uint8_t *p, const uint8_t *end,
+static bool llm_hint_datetime(const uint8_t *p, const uint8_t *end,
     int64_t unix_now, uint32_t *ms);
-static bool llm_hint_zone(const uint8_t *p, const uint8_t *end,
-    int64_t *offset);
 static int64_t llm_hint_now(int64_t unix_now);
 static uint32_t llm_hint_until(int64_t second, int64_t unix_now, uint64_t ms);
 static bool llm_hint_date(const uint8_t *p, const uint8_t *end,
     int64_t unix_now, uint32_t *ms);
-static bool llm_hint_match(const char *form, const uint8_t *p,
-    const uint8_t *end, llm_hint_date_t *d);
-static const uint8_t *llm_hint_field(char field, const uint8_t *p,
-    const uint8_t *end, llm_hint_date_t *d);
-static const uint8_t *llm_hint_name(const char *const *names, size_t n,
-    const uint8_t *p, const uint8_t *end, int64_t *index);
-static const uint8_t *llm_hint_digits(int n, const uint8_t *p,
-    const uint8_t *end, int64_t *value);
-static bool llm_hint_possible(const llm_hint_date_t *d);
-static int64_t llm_hint_century(llm_hint_date_t d, int64_t unix_now);
-static int64_t llm_hint_unix(const llm_hint_date_t *d);
-
-
-static const char *const llm_hint_days[] = { "Sunday", "Monday", "Tuesday",
-    "Wednesday", "Thursday", "Friday", "Saturday" };
-
-
-static const char *const llm_hint_short_days[] = { "Sun", "Mon", "Tue", "Wed",
-    "Thu", "Fri", "Sat" };
-
-
-static const char *const llm_hint_months[] = { "Jan", "Feb", "Mar", "Apr",
-    "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
-
-
-/* RFC 9110, 5.6.7; the letters as in strftime() */
-static const char llm_hint_fixdate[] = "%a, %d %b %Y %H:%M:%S GMT";
-static const char llm_hint_rfc850[] = "%A, %d-%b-%y %H:%M:%S GMT";
-static const char llm_hint_asctime[] = "%a %b %e %H:%M:%S %Y";
-
-/* RFC 3339, 5.6, up to the seconds; %T: the letter between date and time */
-static const char llm_hint_datetime[] = "%Y-%m-%d%T%H:%M:%S";
-#define LLM_HINT_DATETIME (sizeof("2000-01-01T00:00:00") - 1)
 
 
 /* of names that begin alike the longer one is first */
@@ -214,7 +168,7 @@ llm_hint_reset(const uint8_t *p, size_t len, int64_t unix_now, uint32_t *ms)
     llm_hint_trim(&p, &end);
 
     return llm_hint_duration(p, (size_t) (end - p), ms)
-           || llm_hint_rfc3339(p, end, unix_now, ms)
+           || llm_hint_datetime(p, end, unix_now, ms)
            || llm_hint_seconds(p, end, unix_now, ms)
            || llm_hint_date(p, end, unix_now, ms);
 }
@@ -233,8 +187,8 @@ llm_hint_seconds(const uint8_t *p, const uint8_t *end, int64_t unix_now,
     for (digit = p; digit < end && *digit >= '0' && *digit <= '9'; digit++) {
         value = value * 10 + (*digit - '0');
 
-        if (value > LLM_HINT_LAST * 1000) {
-            value = LLM_HINT_LAST * 1000;
+        if (value > LLM_DATE_LAST * 1000) {
+            value = LLM_DATE_LAST * 1000;
         }
     }
 
@@ -340,71 +294,17 @@ llm_hint_fraction(const uint8_t *p, const uint8_t *end, uint32_t unit,
 
 
 static bool
-llm_hint_rfc3339(const uint8_t *p, const uint8_t *end, int64_t unix_now,
+llm_hint_datetime(const uint8_t *p, const uint8_t *end, int64_t unix_now,
     uint32_t *ms)
 {
-    int64_t offset;
-    uint64_t fraction;
-    const uint8_t *zone;
-    llm_hint_date_t d;
+    int64_t second;
+    uint32_t fraction;
 
-    if ((size_t) (end - p) <= LLM_HINT_DATETIME
-        || !llm_hint_match(llm_hint_datetime, p, p + LLM_HINT_DATETIME, &d)
-        || !llm_hint_possible(&d))
-    {
+    if (!llm_date_rfc3339(p, (size_t) (end - p), &second, &fraction)) {
         return false;
     }
 
-    p += LLM_HINT_DATETIME;
-    fraction = 0;
-
-    zone = p;
-
-    while (zone < end && ((*zone >= '0' && *zone <= '9') || *zone == '.')) {
-        zone++;
-    }
-
-    if ((zone != p && !llm_hint_fraction(p, zone, 1000, &fraction))
-        || !llm_hint_zone(zone, end, &offset))
-    {
-        return false;
-    }
-
-    *ms = llm_hint_until(llm_hint_unix(&d) - offset, unix_now, fraction);
-    return true;
-}
-
-
-/* "Z", or hours and minutes ahead of or behind it; offset in seconds. */
-static bool
-llm_hint_zone(const uint8_t *p, const uint8_t *end, int64_t *offset)
-{
-    bool behind;
-    llm_hint_date_t d;
-
-    *offset = 0;
-
-    if (end - p == 1) {
-        return *p == 'Z' || *p == 'z';
-    }
-
-    if (p == end || (*p != '+' && *p != '-')) {
-        return false;
-    }
-
-    behind = (*p == '-');
-
-    if (!llm_hint_match("%H:%M", p + 1, end, &d) || d.hour > 23
-        || d.minute > 59) {
-        return false;
-    }
-
-    *offset = (d.hour * 60 + d.minute) * 60;
-
-    if (behind) {
-        *offset = -*offset;
-    }
-
+    *ms = llm_hint_until(second, unix_now, fraction);
     return true;
 }
 
@@ -416,7 +316,7 @@ llm_hint_now(int64_t unix_now)
         return 0;
     }
 
-    return unix_now < LLM_HINT_LAST ? unix_now : LLM_HINT_LAST;
+    return unix_now < LLM_DATE_LAST ? unix_now : LLM_DATE_LAST;
 }
 
 
@@ -442,172 +342,13 @@ static bool
 llm_hint_date(const uint8_t *p, const uint8_t *end, int64_t unix_now,
     uint32_t *ms)
 {
-    llm_hint_date_t d;
+    int64_t second;
 
-    if (llm_hint_match(llm_hint_rfc850, p, end, &d)) {
-        d.year = llm_hint_century(d, llm_hint_now(unix_now));
-
-    } else if (!llm_hint_match(llm_hint_fixdate, p, end, &d)
-               && !llm_hint_match(llm_hint_asctime, p, end, &d))
+    if (!llm_date_http(p, (size_t) (end - p), llm_hint_now(unix_now), &second))
     {
         return false;
     }
 
-    if (!llm_hint_possible(&d)) {
-        return false;
-    }
-
-    *ms = llm_hint_until(llm_hint_unix(&d), unix_now, 0);
+    *ms = llm_hint_until(second, unix_now, 0);
     return true;
-}
-
-
-static bool
-llm_hint_match(const char *form, const uint8_t *p, const uint8_t *end,
-    llm_hint_date_t *d)
-{
-    for (/* void */; *form != '\0'; form++) {
-
-        if (*form == '%') {
-            p = llm_hint_field(*++form, p, end, d);
-
-            if (p == NULL) {
-                return false;
-            }
-
-        } else if (p == end || *p++ != (uint8_t) *form) {
-            return false;
-        }
-    }
-
-    return p == end;
-}
-
-
-/* Reads one field of a date; returns behind it, or NULL. */
-static const uint8_t *
-llm_hint_field(char field, const uint8_t *p, const uint8_t *end,
-    llm_hint_date_t *d)
-{
-    int64_t day;
-
-    switch (field) {
-    case 'a':
-        return llm_hint_name(llm_hint_short_days, 7, p, end, &day);
-    case 'A':
-        return llm_hint_name(llm_hint_days, 7, p, end, &day);
-    case 'b':
-        return llm_hint_name(llm_hint_months, 12, p, end, &d->month);
-    case 'd':
-        return llm_hint_digits(2, p, end, &d->day);
-    case 'e':
-        return (p < end && *p == ' ') ? llm_hint_digits(1, p + 1, end, &d->day)
-                                      : llm_hint_digits(2, p, end, &d->day);
-    case 'H':
-        return llm_hint_digits(2, p, end, &d->hour);
-    case 'm':
-        p = llm_hint_digits(2, p, end, &d->month);
-        return (p != NULL && --d->month >= 0 && d->month < 12) ? p : NULL;
-    case 'M':
-        return llm_hint_digits(2, p, end, &d->minute);
-    case 'S':
-        return llm_hint_digits(2, p, end, &d->second);
-    case 'T':
-        return (p < end && (*p == 'T' || *p == 't' || *p == ' ')) ? p + 1
-                                                                  : NULL;
-    case 'y':
-        return llm_hint_digits(2, p, end, &d->year);
-    default: /* 'Y' */
-        return llm_hint_digits(4, p, end, &d->year);
-    }
-}
-
-
-static const uint8_t *
-llm_hint_name(const char *const *names, size_t n, const uint8_t *p,
-    const uint8_t *end, int64_t *index)
-{
-    size_t i, len;
-
-    for (i = 0; i < n; i++) {
-        len = strlen(names[i]);
-
-        if ((size_t) (end - p) >= len && memcmp(p, names[i], len) == 0) {
-            *index = (int64_t) i;
-            return p + len;
-        }
-    }
-
-    return NULL;
-}
-
-
-static const uint8_t *
-llm_hint_digits(int n, const uint8_t *p, const uint8_t *end, int64_t *value)
-{
-    *value = 0;
-
-    while (n-- != 0) {
-        if (p == end || *p < '0' || *p > '9') {
-            return NULL;
-        }
-
-        *value = *value * 10 + (*p++ - '0');
-    }
-
-    return p;
-}
-
-
-/* Whether there is such a day and time; 60: a leap second. */
-static bool
-llm_hint_possible(const llm_hint_date_t *d)
-{
-    bool leap;
-    int64_t days;
-
-    static const uint8_t in_month[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31,
-        30, 31 };
-
-    leap = (d->year % 4 == 0 && d->year % 100 != 0) || d->year % 400 == 0;
-    days = in_month[d->month] + (d->month == 1 && leap);
-
-    return d->day >= 1 && d->day <= days && d->hour < 24 && d->minute < 60
-           && d->second <= 60;
-}
-
-
-/*
- * RFC 9110, 5.6.7: a year of two digits that seems to be over 50 years ahead
- * is the latest one in the past with these digits.  That is the latest year
- * of all that is not over 50 years ahead.
- */
-static int64_t
-llm_hint_century(llm_hint_date_t d, int64_t unix_now)
-{
-    int64_t year;
-
-    for (year = 1900 + d.year; /* void */; year += 100) {
-        d.year = year + 100 - 50;
-
-        if (llm_hint_unix(&d) > unix_now) {
-            return year;
-        }
-    }
-}
-
-
-/* Seconds since 1970; a year runs from March, the leap day is its last. */
-static int64_t
-llm_hint_unix(const llm_hint_date_t *d)
-{
-    int64_t year, month, days;
-
-    year = d->year - (d->month < 2);
-    month = (d->month + 10) % 12;
-
-    days = 365 * year + year / 4 - year / 100 + year / 400
-           + (153 * month + 2) / 5 + d->day - 1 - 719468;
-
-    return ((days * 24 + d->hour) * 60 + d->minute) * 60 + d->second;
 }
