@@ -21,7 +21,8 @@ my $gw = LLM::Gateway->new(
     providers => [ a => "$NEVER $TIMES", b => "$NEVER model m m-of-b;" ],
     routes    => { pair => 'a b', alone => 'a' },
     http      => 'client_body_buffer_size 16k; client_max_body_size 8m;'
-        . 'proxy_buffer_size 4k; proxy_buffers 8 4k; proxy_busy_buffers_size 8k;'
+        . 'proxy_buffer_size 4k; proxy_buffers 8 4k;'
+        . 'proxy_busy_buffers_size 8k;'
         . 'proxy_cache_path {{prefix}}/cache keys_zone=cache:1m;',
     locations => {
         map({ my $route = $_;
@@ -37,10 +38,10 @@ my $gw = LLM::Gateway->new(
         '/elsewhere' => 'llm_pass alone prefix=/elsewhere;'
             . ' error_page 502 504 = @elsewhere;',
         '@elsewhere' => 'llm_pass pair prefix=/elsewhere;',
-        '/parts'     => 'return 200;',
         '= /around'  => 'auth_request /inner/v1/models;'
             . ' llm_pass pair prefix=/around;',
-        '/inner/' => 'llm_pass alone prefix=/inner/; proxy_pass_request_body off;',
+        '/inner/' => 'llm_pass alone prefix=/inner/;'
+            . ' proxy_pass_request_body off;',
         '= /file' => 'internal; return 200 "the wrong answer";',
     },
 );
