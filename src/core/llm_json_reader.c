@@ -245,7 +245,7 @@ llm_json_value_string(llm_json_reader_t *r, const uint8_t *p,
     llm_json_note(r, LLM_JSON_STRING_VALUE, p);
 
     text = p + 1;
-    p = llm_json_skip_plain(r, text, end);
+    p = llm_json_skip(r, text, end, r->keep ? LLM_JSON_PLAIN : LLM_JSON_TEXT);
 
     if (p < end && *p == '"') {
         if (r->keep) {
@@ -424,7 +424,7 @@ llm_json_key(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
     }
 
     name = p + 1;
-    p = llm_json_skip_plain(r, name, end);
+    p = llm_json_skip(r, name, end, LLM_JSON_PLAIN);
 
     if (p < end && *p == '"') {
         if (r->depth == r->known) {

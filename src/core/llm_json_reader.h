@@ -99,13 +99,14 @@ struct llm_json_reader_s {
     const llm_json_rules_t *rules;
     const llm_json_member_t *member; /* what the next value is; may be NULL */
     const uint8_t *piece; /* start of the piece, during a call only */
-    const uint8_t *seen;  /* end of the bytes that ->special is about */
-    uint64_t special;
-    const char *literal; /* what is still to come of true, false, null */
-    uint64_t high_at;    /* offset of the escape that gave ->high */
-    uint32_t high;       /* a high surrogate that waits for its low one */
-    uint32_t unicode;    /* digits of a \u escape so far, ... */
-    uint8_t digits;      /* ... and how many */
+    const uint8_t *seen;  /* end of the bytes that the next two are about: */
+    uint64_t stops;       /* where text may end, and ... */
+    uint64_t escapes;     /* ... the backslashes that begin an escape */
+    const char *literal;  /* what is still to come of true, false, null */
+    uint64_t high_at;     /* offset of the escape that gave ->high */
+    uint32_t high;        /* a high surrogate that waits for its low one */
+    uint32_t unicode;     /* digits of a \u escape so far, ... */
+    uint8_t digits;       /* ... and how many */
     uint8_t state;
     uint8_t string;   /* what the string at hand is for */
     uint8_t number;   /* part of a number */

@@ -1,12 +1,9 @@
 /*
  * The JSON reader inside strings.  Nearly all bytes of a chat are in strings
- * that nobody looks at: those are skipped 64 at a time.
+ * that nobody looks at: those are skipped, see llm_json_skip.c.
  */
 
 #include "llm_json_string.h"
-
-
-#define LLM_JSON_BAD_HEX 0x80
 
 
 static const uint8_t *llm_json_keep(llm_json_reader_t *r, const uint8_t *p,
@@ -16,19 +13,6 @@ static const uint8_t *llm_json_skip_escapes(const uint8_t *p,
 static const uint8_t *llm_json_unicode(llm_json_reader_t *r, const uint8_t *p);
 static bool llm_json_lone(llm_json_reader_t *r, uint64_t offset);
 static void llm_json_put_char(llm_json_reader_t *r, uint32_t c);
-
-
-/* what a character behind a backslash stands for; 0: it may not stand there */
-static const uint8_t llm_json_escapes[256] = {
-    ['"'] = '"',
-    ['\\'] = '\\',
-    ['/'] = '/',
-    ['b'] = '\b',
-    ['f'] = '\f',
-    ['n'] = '\n',
-    ['r'] = '\r',
-    ['t'] = '\t',
-};
 
 
 const uint8_t *
@@ -41,7 +25,7 @@ llm_json_string(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
     }
 
     for (;;) {
-        p = llm_json_skip_plain(r, p, end);
+        p = llm_json_skip(r, p, end, LLM_JSON_TEXT);
 
         if (p == end) {
             return p;
@@ -75,7 +59,7 @@ llm_json_keep(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
     const uint8_t *plain;
 
     plain = p;
-    p = llm_json_skip_plain(r, p, end);
+    p = llm_json_skip(r, p, end, LLM_JSON_PLAIN);
 
     if (p > plain) {
         if (!llm_json_lone(r, r->high_at)) {
@@ -107,21 +91,6 @@ llm_json_keep(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
 }
 
 
-/* The value of a hexadecimal digit, LLM_JSON_BAD_HEX of anything else. */
-static inline uint32_t
-llm_json_hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9') {
-        return (uint32_t) (c - '0');
-    }
-
-    c |= 0x20;
-
-    return (c >= 'a' && c <= 'f') ? (uint32_t) (c - 'a' + 10)
-                                  : LLM_JSON_BAD_HEX;
-}
-
-
 /*
  * Behind the well-formed escapes at p that are in the piece as a whole; what
  * is cut or malformed is left to llm_json_escape() and llm_json_hex().
@@ -129,8 +98,6 @@ llm_json_hex_digit(uint8_t c)
 static const uint8_t *
 llm_json_skip_escapes(const uint8_t *p, const uint8_t *end)
 {
-    uint32_t bad;
-
     while (end - p >= 2 && p[0] == '\\') {
 
         if (p[1] != 'u') {
@@ -142,14 +109,7 @@ llm_json_skip_escapes(const uint8_t *p, const uint8_t *end)
             continue;
         }
 
-        if (end - p < 6) {
-            break;
-        }
-
-        bad = llm_json_hex_digit(p[2]) | llm_json_hex_digit(p[3])
-              | llm_json_hex_digit(p[4]) | llm_json_hex_digit(p[5]);
-
-        if (bad & LLM_JSON_BAD_HEX) {
+        if (end - p < 6 || !llm_json_hex_four(p + 2)) {
             break;
         }
 
@@ -197,7 +157,7 @@ llm_json_hex(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
     uint32_t digit;
 
     for (/* void */; p < end; p++) {
-        digit = llm_json_hex_digit(*p);
+        digit = llm_json_hex_digits[*p];
 
         if (digit == LLM_JSON_BAD_HEX) {
             return llm_json_fail(r, p, "bad escape in a string");

@@ -1,13 +1,14 @@
 /*
  * The JSON scanner: a body in one piece and in the pieces that the first two
- * bytes of the input ask for must give the same, and what is said of the
- * model must be true of the body.
+ * bytes of the input ask for must give the same, in all ways of getting over
+ * text, and what is said of the model must be true of the body.
  */
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "llm_json.h"
+#include "llm_json_skip.h"
 
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -122,6 +123,7 @@ check_model(const llm_json_t *j, const uint8_t *p, size_t len)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    unsigned way;
     size_t first, step;
     llm_json_t whole, split;
 
@@ -134,9 +136,18 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     data += 2;
     size -= 2;
 
+    llm_json_skip_by(LLM_JSON_PORTABLE);
     scan(&whole, data, size, size, 1);
-    scan(&split, data, size, first, step);
-    check_same(&whole, &split);
+
+    for (way = LLM_JSON_WAYS; way-- > 0; /* void */) {
+        if (llm_json_skip_by(way)) {
+            scan(&split, data, size, size, 1);
+            check_same(&whole, &split);
+
+            scan(&split, data, size, first, step);
+            check_same(&whole, &split);
+        }
+    }
 
     if (whole.error == NULL) {
         check_model(&whole, data, size);

@@ -17,6 +17,7 @@
 #include <jansson.h>
 
 #include "llm_json.h"
+#include "llm_json_skip.h"
 
 
 #define DOCUMENT 4096
@@ -29,6 +30,18 @@ typedef struct {
 
 
 static uint64_t seed, rnd;
+
+static const char plain[] =
+    "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 abcdefg"
+    "hijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 abcdefghijklmnop";
+
+/* of getting over text; whatever the processor can do is tested */
+static const char *const ways[LLM_JSON_WAYS] = {
+    [LLM_JSON_PORTABLE] = "portable",
+    [LLM_JSON_SSE2] = "SSE2",
+    [LLM_JSON_AVX2] = "AVX2",
+    [LLM_JSON_AVX512] = "AVX-512",
+};
 
 
 static uint32_t
@@ -476,6 +489,44 @@ what_ends_a_run_of_text_is_seen_at_every_place(void **state)
                 } else {
                     assert_null(j.error);
                 }
+            }
+        }
+    }
+}
+
+
+/* Runs of backslashes of all lengths at all places: as byte by byte. */
+static void
+what_an_escape_ends_with_is_seen_at_every_place(void **state)
+{
+    size_t i, n, lead, run, len;
+    char text[256];
+    llm_json_t one, all;
+
+    static const char *tails[] = { "", "n", "t", "x", "\"", "\",", "u0041",
+        "u00e", "u123\"", "uD83D\\ude00", "\x01", "n\\", "\xc3\xa9" };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(tails) / sizeof(tails[0]); i++) {
+        for (lead = 0; lead < 70; lead++) {
+            for (run = 0; run < 6; run++) {
+                len = (size_t) sprintf(text, "[\"%.*s%.*s%s%.*s\"]", (int) lead,
+                    plain, (int) run, "\\\\\\\\\\\\", tails[i],
+                    (int) (5 * run * run), plain);
+
+                start(&one);
+                for (n = 0; n < len; n++) {
+                    llm_json_scan(&one, (const uint8_t *) text + n, 1);
+                }
+                llm_json_end(&one);
+
+                start(&all);
+                llm_json_scan(&all, (const uint8_t *) text, len);
+                llm_json_end(&all);
+
+                assert_ptr_equal(all.error, one.error);
+                assert_int_equal(all.offset, one.offset);
             }
         }
     }
@@ -1075,6 +1126,9 @@ a_body_is_accepted_and_read_as_by_jansson(void **state)
 int
 main(void)
 {
+    unsigned way;
+    int failed;
+
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(model_and_stream_of_a_chat_are_found),
         cmocka_unit_test(every_type_of_a_member_is_told),
@@ -1088,6 +1142,7 @@ main(void)
         cmocka_unit_test(good_numbers_are_accepted),
         cmocka_unit_test(nesting_is_accepted_to_the_limit_and_not_beyond),
         cmocka_unit_test(what_ends_a_run_of_text_is_seen_at_every_place),
+        cmocka_unit_test(what_an_escape_ends_with_is_seen_at_every_place),
         cmocka_unit_test(the_caller_is_told_when_the_document_is_whole),
         cmocka_unit_test(no_split_of_a_body_changes_what_is_found),
         cmocka_unit_test(a_body_is_accepted_and_read_as_by_jansson)
@@ -1102,5 +1157,16 @@ main(void)
     rnd = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
     print_message("LLM_SEED=%llu\n", (unsigned long long) seed);
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    failed = 0;
+
+    for (way = 0; way < LLM_JSON_WAYS; way++) {
+        if (!llm_json_skip_by(way)) {
+            print_message("%s: not on this machine\n", ways[way]);
+            continue;
+        }
+
+        failed += cmocka_run_group_tests_name(ways[way], tests, NULL, NULL);
+    }
+
+    return failed;
 }
