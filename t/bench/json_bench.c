@@ -35,6 +35,24 @@ static const char chat[] =
     "{\"include_usage\":true},\"user\":\"customer-77120\"}";
 
 
+static const char chat_head[] = "{\"model\":\"gpt-4o\",\"messages\":[";
+
+/* repeated: a long conversation */
+static const char chat_turns[] =
+    "{\"role\":\"user\",\"content\":\"The tracking page says \\\"in transit"
+    "\\\" since Monday; nobody\\ncould tell me more than that.\\n\\nWhat they "
+    "did say, and what I wrote down:\\n\\n1. It left the depot, \\\"as "
+    "planned\\\".\\n2. It is not at the sorting centre.\\n3. Somebody will "
+    "call me back.\\n\\nThat was on Tuesday. May I have my money back?\"},"
+    "{\"role\":\"assistant\",\"content\":\"I am sorry to hear that.\\n\\nA "
+    "parcel that is \\\"in transit\\\" is most often just scanned late:\\n\\n"
+    "- most arrive within two days of the last scan;\\n- one that does not "
+    "is looked for, which takes a week;\\n- if it is not found, you get "
+    "your money back, or the same again.\\n\\nPlease wait until Friday, and "
+    "then write \\\"search\\\" with the number of your order: somebody of "
+    "ours will see to it on the same day.\"},";
+
+
 static double
 now(void)
 {
@@ -134,6 +152,10 @@ main(void)
     printf("json/body_1k_bytes %zu\n", len);
     printf("json/scan_1k_ns %.0f\n", measure(chat, len, len, 20000));
     printf("json/scan_1k_in_64_ns %.0f\n", measure(chat, len, 64, 20000));
+
+    measure_big("json/scan_100k_gbps", chat_head, chat_turns,
+        "{\"role\":\"user\",\"content\":\"So what shall I do?\"}],\"stream\":true}",
+        100000);
 
     measure_big("json/scan_1m_gbps", head,
         "The committee met again in the afternoon; nothing in the "
