@@ -24,7 +24,7 @@ LLM_JSON_HOT const uint8_t *llm_json_value_string(llm_json_reader_t *r,
     const uint8_t *p, const uint8_t *end);
 LLM_JSON_HOT const uint8_t *llm_json_value_end(llm_json_reader_t *r,
     const uint8_t *p, const uint8_t *end);
-LLM_JSON_HOT void llm_json_done(llm_json_reader_t *r, const uint8_t *p);
+LLM_JSON_HOT void llm_json_done(llm_json_reader_t *r, uint64_t offset);
 LLM_JSON_HOT void llm_json_note(llm_json_reader_t *r, llm_json_type_t type,
     const uint8_t *p);
 LLM_JSON_HOT const uint8_t *llm_json_open(llm_json_reader_t *r,
@@ -46,6 +46,8 @@ static const uint8_t *llm_json_string_end(llm_json_reader_t *r,
 LLM_JSON_HOT const uint8_t *llm_json_literal(llm_json_reader_t *r,
     const uint8_t *p, const uint8_t *end);
 LLM_JSON_HOT const uint8_t *llm_json_number(llm_json_reader_t *r,
+    const uint8_t *p, const uint8_t *end);
+LLM_JSON_HOT const uint8_t *llm_json_digits(llm_json_reader_t *r,
     const uint8_t *p, const uint8_t *end);
 
 
@@ -126,8 +128,7 @@ llm_json_reader_end(llm_json_reader_t *r)
     /* nothing but the end tells that a number is whole */
 
     if (r->state == ST_NUMBER && r->depth == 0 && r->number >= NUM_ZERO) {
-        r->piece = NULL;
-        llm_json_done(r, NULL);
+        llm_json_done(r, r->offset);
         r->state = ST_DONE;
         return LLM_JSON_OK;
     }
@@ -250,7 +251,7 @@ llm_json_value_string(llm_json_reader_t *r, const uint8_t *p,
     if (p < end && *p == '"') {
         if (r->keep) {
             r->rules->text(r, r->what, text, (size_t) (p - text));
-            llm_json_done(r, p + 1);
+            llm_json_done(r, llm_json_at(r, p + 1));
         }
 
         return llm_json_value_end(r, p + 1, end);
@@ -268,13 +269,13 @@ llm_json_value_string(llm_json_reader_t *r, const uint8_t *p,
 }
 
 
-/* The string or number at hand, if its text was wanted, ends before p. */
+/* The string or number at hand, if its text was wanted, ends there. */
 LLM_JSON_HOT void
-llm_json_done(llm_json_reader_t *r, const uint8_t *p)
+llm_json_done(llm_json_reader_t *r, uint64_t offset)
 {
     if (r->keep) {
         r->keep = false;
-        r->rules->done(r, r->what, llm_json_at(r, p));
+        r->rules->done(r, r->what, offset);
     }
 }
 
@@ -385,7 +386,6 @@ llm_json_close(llm_json_reader_t *r, const uint8_t *p)
 
     if (r->depth == r->known) {
         r->known--;
-        r->member = NULL;
     }
 
     r->depth--;
@@ -452,14 +452,15 @@ llm_json_key(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
 LLM_JSON_HOT void
 llm_json_name(llm_json_reader_t *r, const uint8_t *s, size_t n)
 {
+    size_t i;
     const llm_json_level_t *level;
-    const llm_json_member_t *member, *last;
+    const llm_json_member_t *member;
 
     level = &r->rules->levels[r->path[r->known]->inside];
-    member = level->members;
-    last = member + level->count;
 
-    for (/* void */; member < last; member++) {
+    for (i = 0; i < level->count; i++) {
+        member = &level->members[i];
+
         if (member->len == n && member->name[0] == (char) s[0]
             && memcmp(member->name, s, n) == 0)
         {
@@ -513,7 +514,7 @@ llm_json_string_end(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
         return llm_json_key_end(r, p, end);
     }
 
-    llm_json_done(r, p);
+    llm_json_done(r, llm_json_at(r, p));
     return llm_json_value_end(r, p, end);
 }
 
@@ -548,16 +549,36 @@ llm_json_literal(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
 LLM_JSON_HOT const uint8_t *
 llm_json_number(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
 {
-    uint8_t part;
     const uint8_t *text;
 
-    text = p;
+    if (r->keep) {
+        text = p;
+        p = llm_json_digits(r, p, end);
+
+        if (p != NULL) {
+            r->rules->text(r, r->what, text, (size_t) (p - text));
+
+            if (p < end) {
+                llm_json_done(r, llm_json_at(r, p));
+            }
+        }
+
+    } else {
+        p = llm_json_digits(r, p, end);
+    }
+
+    return (p != NULL && p < end) ? llm_json_value_end(r, p, end) : p;
+}
+
+
+/* Behind the number, or NULL if it is none. */
+LLM_JSON_HOT const uint8_t *
+llm_json_digits(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
+{
+    uint8_t part;
+
     part = r->number;
     p = llm_json_skip_number(&part, p, end);
-
-    if (r->keep) {
-        r->rules->text(r, r->what, text, (size_t) (p - text));
-    }
 
     if (p == end) {
         r->number = part;
@@ -569,6 +590,5 @@ llm_json_number(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
         return llm_json_fail(r, p, "malformed number");
     }
 
-    llm_json_done(r, p);
-    return llm_json_value_end(r, p, end);
+    return p;
 }

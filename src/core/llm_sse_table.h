@@ -1,0 +1,58 @@
+/*
+ * The places in the JSON of an event where something may stand that counts.
+ * For llm_sse_data.c only.
+ */
+
+#ifndef LLM_SSE_TABLE_H
+#define LLM_SSE_TABLE_H
+
+#include "llm_sse.h"
+
+
+/* What stands at a place; also the bit of the fact that it was found. */
+typedef enum {
+    IS_CONTENT = 1, /* from here on: a string that is not empty */
+    IS_DELTA,
+    IS_BLOCK_DELTA,
+    IS_BLOCK,
+    IS_IMAGE,
+    IS_STOP_REASON,
+
+    IS_ERROR, /* anything but null */
+
+    IS_FINISH, /* from here on: words */
+    IS_OBJECT,
+    IS_TYPE,
+    IS_ITEM_TYPE,
+    IS_BLOCK_TYPE,
+    IS_ERROR_TYPE,
+    IS_ERROR_STATUS,
+    IS_ERROR_CODE,
+    IS_CODE,
+
+    IS_USAGE /* from here on: numbers, + LLM_SSE_INPUT, ... */
+} llm_sse_what_t;
+
+
+typedef enum {
+    IN_EVENT = 1,
+    IN_CHOICE,
+    IN_DELTA,
+    IN_PART,
+    IN_CALL,
+    IN_AUDIO,
+    IN_BLOCK,
+    IN_BLOCK_DELTA,
+    IN_MESSAGE,
+    IN_RESPONSE,
+    IN_ITEM,
+    IN_ERROR,
+    IN_USAGE,
+    IN_USAGE_DETAILS,
+    IN_LEVELS
+} llm_sse_level_t;
+
+
+extern const llm_json_level_t llm_sse_levels[IN_LEVELS];
+
+#endif /* LLM_SSE_TABLE_H */

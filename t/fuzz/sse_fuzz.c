@@ -1,0 +1,189 @@
+/*
+ * The event-stream scanner: a stream in one piece and in the pieces that the
+ * first two bytes of the input ask for must give the same events, and what is
+ * said of them must be true of the stream.
+ */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "llm_sse.h"
+
+
+#define EVENTS 4096
+
+
+typedef struct {
+    size_t n;
+    bool pending;
+    unsigned last;
+    unsigned events[EVENTS];
+    llm_sse_t s;
+} result_t;
+
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+
+static void
+check(int ok)
+{
+    if (!ok) {
+        abort();
+    }
+}
+
+
+/* Scans a copy of the piece that has no byte too many. */
+static void
+scan_piece(result_t *r, const uint8_t *p, size_t len)
+{
+    size_t at, used;
+    uint64_t before;
+    unsigned events;
+    uint8_t *copy;
+
+    copy = malloc(len);
+
+    if (copy == NULL) {
+        return;
+    }
+
+    memcpy(copy, p, len);
+
+    for (at = 0; at < len; at += used) {
+        events = ~0u;
+        before = r->s.offset;
+        used = llm_sse_scan(&r->s, copy + at, len - at, &events);
+
+        check(used <= len - at && events < 1u << 6);
+        check(r->s.offset - before == (used ? used : len - at));
+
+        if (used == 0) {
+            check(events == LLM_SSE_NOTHING);
+            break;
+        }
+
+        /* an event ends with the end of a line */
+        check(copy[at + used - 1] == '\n' || copy[at + used - 1] == '\r');
+
+        if (r->n < EVENTS) {
+            r->events[r->n] = events;
+        }
+
+        r->n++;
+    }
+
+    free(copy);
+}
+
+
+/* One piece of first bytes, the others of step. */
+static void
+scan(result_t *r, const uint8_t *p, size_t len, size_t first, size_t step)
+{
+    size_t n;
+
+    memset(&r->s, 0xa5, sizeof(llm_sse_t));
+    r->n = 0;
+    llm_sse_init(&r->s);
+
+    for (n = first; len != 0; n = step) {
+        n = (n > len) ? len : n;
+        scan_piece(r, p, n);
+        p += n;
+        len -= n;
+    }
+
+    r->pending = llm_sse_end(&r->s, &r->last);
+}
+
+
+static void
+check_word(const llm_sse_word_t *a, const llm_sse_word_t *b)
+{
+    uint8_t i;
+
+    check(a->len <= LLM_SSE_WORD && a->len == b->len);
+    check(memcmp(a->text, b->text, a->len) == 0);
+
+    for (i = 0; i < a->len; i++) {
+        check(a->text[i] >= ' ' && a->text[i] <= '~');
+    }
+}
+
+
+static void
+check_same(const result_t *a, const result_t *b)
+{
+    size_t n;
+
+    n = (a->n < EVENTS) ? a->n : EVENTS;
+
+    check(a->n == b->n && a->pending == b->pending && a->last == b->last);
+    check(memcmp(a->events, b->events, n * sizeof(unsigned)) == 0);
+
+    check(a->s.offset == b->s.offset && a->s.events == b->s.events);
+    check(a->s.contents == b->s.contents && a->s.errors == b->s.errors);
+    check(a->s.broken == b->s.broken);
+    check(a->s.content_end == b->s.content_end);
+    check(a->s.usage_told == b->s.usage_told);
+    check(a->s.bad_usage == b->s.bad_usage);
+    check(memcmp(a->s.usage, b->s.usage, sizeof(a->s.usage)) == 0);
+
+    check_word(&a->s.error_type, &b->s.error_type);
+    check_word(&a->s.error_code, &b->s.error_code);
+}
+
+
+/* What is held until the first content is enough to see it, and no less is. */
+static void
+check_content(const llm_sse_t *s, const uint8_t *p, size_t len)
+{
+    size_t n;
+
+    static result_t held;
+
+    check((s->contents != 0) == (s->content_end != 0));
+    check(s->content_end <= len);
+
+    if (s->content_end == 0) {
+        return;
+    }
+
+    n = (size_t) s->content_end;
+
+    scan(&held, p, n, n, 1);
+    check(held.s.contents == 1 && !held.pending);
+    check(held.s.content_end == n);
+
+    scan(&held, p, n - 2, n - 2, 1);
+    check(held.s.contents == 0);
+}
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    size_t first, step;
+
+    static result_t whole, split;
+
+    if (size < 2) {
+        return 0;
+    }
+
+    first = data[0];
+    step = 1 + data[1] % 80;
+    data += 2;
+    size -= 2;
+
+    scan(&whole, data, size, size, 1);
+    scan(&split, data, size, first, step);
+
+    check(whole.s.offset == size && whole.s.events == whole.n);
+    check_same(&whole, &split);
+    check_content(&whole.s, data, size);
+
+    return 0;
+}
