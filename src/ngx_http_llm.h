@@ -257,6 +257,8 @@ typedef struct {
 
 struct ngx_http_llm_ctx_s {
     ngx_http_request_t           *request;
+    ngx_http_upstream_t          *upstream;       /* that has our hooks */
+    ngx_http_llm_ctx_t           *previous;       /* before a redirect */
     ngx_http_llm_loc_conf_t      *llcf;
     ngx_http_llm_route_t         *route;
     ngx_http_llm_fare_t          *fares;          /* by the route's uses */

@@ -80,12 +80,22 @@ static ngx_http_llm_ctx_t *
 ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf)
 {
     ngx_pool_cleanup_t    *cln;
-    ngx_http_llm_ctx_t    *ctx;
+    ngx_http_llm_ctx_t    *ctx, *previous;
     ngx_http_llm_route_t  *route;
 
     route = ngx_http_llm_eval_route(r, llcf);
     if (route == NULL) {
         return NULL;
+    }
+
+    previous = ngx_http_llm_get_ctx(r);
+
+    if (previous) {
+
+        /* another gate let the request in, but it went elsewhere: to here */
+
+        ngx_http_llm_report(previous, &previous->next, LLM_CLASS_NEUTRAL, 0,
+                            NGX_HTTP_LLM_FAULT_NONE, 0);
     }
 
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_llm_ctx_t));
@@ -104,6 +114,7 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf)
     }
 
     ctx->request = r;
+    ctx->previous = previous;
     ctx->llcf = llcf;
     ctx->route = route;
     ctx->completion = llm_verdict_completion(r->uri.data, r->uri.len);

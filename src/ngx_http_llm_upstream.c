@@ -93,6 +93,7 @@ ngx_http_llm_hook(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     u->process_header = ngx_http_llm_process_header;
     u->finalize_request = ngx_http_llm_finalize_request;
 
+    ctx->upstream = u;
     ctx->http_version = r->http_version;
     ctx->hooked = 1;
 }
@@ -163,6 +164,10 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 
     pc->cached = 0;
     pc->connection = NULL;
+
+    /* nginx adds one for a connection that it found closed */
+
+    pc->tries = 1;
 
     if (ctx->stale) {
         ctx->stale = 0;
@@ -464,6 +469,12 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
 
     ctx = ngx_http_llm_get_ctx(r);
     u = r->upstream;
+
+    /* a filter gave the request to another gate in the middle of an answer */
+
+    while (ctx->upstream != u) {
+        ctx = ctx->previous;
+    }
 
     ngx_http_llm_deadline_stop(ctx);
 

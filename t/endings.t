@@ -38,6 +38,9 @@ my $gw = LLM::Gateway->new(
         '/elsewhere' => 'llm_pass alone prefix=/elsewhere;'
             . ' error_page 502 504 = @elsewhere;',
         '@elsewhere' => 'llm_pass pair prefix=/elsewhere;',
+        '/matched' => 'llm_pass alone prefix=/matched; proxy_cache cache;'
+            . ' proxy_cache_key $uri; error_page 412 = @matched;',
+        '@matched' => 'llm_pass pair prefix=/matched;',
         '= /around'  => 'auth_request /inner/v1/models;'
             . ' llm_pass pair prefix=/around;',
         '/inner/' => 'llm_pass alone prefix=/inner/;'
@@ -347,6 +350,17 @@ sub state_of {
     return (<$stat> =~ /\) (\S)/)[0];
 }
 
+subtest 'what is answered behind one that was closed is passed on' => sub {
+    $a->drop('idle');
+    $a->behave_at('/v1/models/m', { stale => 'close' },
+        { status => 429, body => 'slower' });
+    $gw->ask('/alone-off/v1/models/m', undef, method => 'GET');
+    my $r = $gw->ask('/alone-off/v1/models/m', undef, method => 'GET');
+    is $r->status, 429;
+    is $r->body,   'slower';
+    is $gw->moved, 'a neutral=2';
+};
+
 subtest 'many that were closed are forgotten one by one' => sub {
     $a->drop('idle');
     $a->behave({ delay => 0.1, stale => 'close', times => 8 }, 'ok')->forget;
@@ -480,6 +494,34 @@ subtest 'an error page may ask others' => sub {
     is $r->header('x-llm-provider'), 'b';
     is $gw->moved, 'a failed=2, b successful=1';
     is $gw->logged->{llm_outcome}, 'failover';
+};
+
+subtest 'so it may in the middle of an answer' => sub {
+    $a->behave_at('/v1/models/old',
+        { body => 'old', headers => { etag => '"x"' } }, { body => 'new' });
+    my $r = $gw->ask('/matched/v1/models/old', undef, method => 'GET',
+        headers => { 'if-match' => '"y"' });
+    is $r->status, 200;
+    is $r->body,   'new';
+    is $gw->moved, 'a neutral=2';
+};
+
+subtest 'a gate that lets a request go elsewhere holds no permit' => sub {
+    my $gw = LLM::Gateway->new(
+        providers => [ a => 'circuit failure_threshold=1 open=200ms'
+            . ' success_threshold=1;' ],
+        locations => {
+            '/'      => 'llm_gate llm; try_files /none @tried;'
+                . ' proxy_pass http://llm;',
+            '@tried' => 'llm_pass llm prefix=/;',
+        },
+    );
+    $gw->provider('a')->behave(500, 'ok');
+    is $gw->ask->status, 502;
+    ok $gw->wait_for(sub { !$gw->status('a')->{time_until_retry} });
+    is $gw->ask->status, 200, 'it is the probe itself';
+    is $gw->status('a')->{state}, 'closed';
+    $gw->done;
 };
 
 subtest 'a subrequest is a call like any other' => sub {
