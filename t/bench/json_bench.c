@@ -154,7 +154,8 @@ main(void)
     printf("json/scan_1k_in_64_ns %.0f\n", measure(chat, len, 64, 20000));
 
     measure_big("json/scan_100k_gbps", chat_head, chat_turns,
-        "{\"role\":\"user\",\"content\":\"So what shall I do?\"}],\"stream\":true}",
+        "{\"role\":\"user\",\"content\":\"What shall I do?\"}],"
+        "\"stream\":true}",
         100000);
 
     measure_big("json/scan_1m_gbps", head,

@@ -32,8 +32,9 @@ typedef struct {
 static uint64_t seed, rnd;
 
 static const char plain[] =
-    "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 abcdefg"
-    "hijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 abcdefghijklmnop";
+    "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 abcde"
+    "fghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 abcdefghij"
+    "klmnop";
 
 /* of getting over text; whatever the processor can do is tested */
 static const char *const ways[LLM_JSON_WAYS] = {
