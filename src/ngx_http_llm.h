@@ -167,9 +167,7 @@ typedef enum {
 
 typedef struct {
     ngx_str_t                     name;
-    ngx_str_t                     lowcase;
     ngx_str_t                     variable;       /* of proxy_set_header */
-    ngx_uint_t                    hash;
     ngx_http_llm_callers_e        callers;
 } ngx_http_llm_governed_t;
 
@@ -352,7 +350,7 @@ ngx_int_t ngx_http_llm_governed_init(ngx_conf_t *cf,
 
 ngx_uint_t ngx_http_llm_is_secret_header(ngx_str_t *name);
 ngx_table_elt_t *ngx_http_llm_find_header(ngx_list_t *headers,
-    ngx_uint_t hash, ngx_str_t *lowcase);
+    ngx_str_t *name);
 
 /* zone: circuits and counters in shared memory */
 

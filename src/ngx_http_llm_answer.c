@@ -190,9 +190,7 @@ ngx_http_llm_hint(ngx_http_request_t *r)
 
     for (name = &ngx_http_llm_retry_after_ms; name; ) {
 
-        h = ngx_http_llm_find_header(headers,
-                                     ngx_hash_key(name->data, name->len),
-                                     name);
+        h = ngx_http_llm_find_header(headers, name);
 
         if (h && llm_hint_retry_after_ms(h->value.data, h->value.len, &ms)) {
             return ms;
@@ -204,8 +202,7 @@ ngx_http_llm_hint(ngx_http_request_t *r)
 
     name = &ngx_http_llm_retry_after;
 
-    h = ngx_http_llm_find_header(headers, ngx_hash_key(name->data, name->len),
-                                 name);
+    h = ngx_http_llm_find_header(headers, name);
 
     if (h && llm_hint_retry_after(h->value.data, h->value.len, ngx_time(),
                                   &ms))

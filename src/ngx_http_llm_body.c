@@ -45,8 +45,6 @@ ngx_http_llm_body_scan(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     ngx_table_elt_t  *h;
 
     h = ngx_http_llm_find_header(&r->headers_in.headers,
-                                 ngx_hash_key(ngx_http_llm_encoding.data,
-                                              ngx_http_llm_encoding.len),
                                  &ngx_http_llm_encoding);
 
     if (h && !(h->value.len == 8

@@ -170,9 +170,7 @@ ngx_http_llm_drop_header(ngx_http_request_t *r, ngx_str_t *name)
 
     for ( ;; ) {
 
-        h = ngx_http_llm_find_header(&r->headers_out.headers,
-                                     ngx_hash_key(name->data, name->len),
-                                     name);
+        h = ngx_http_llm_find_header(&r->headers_out.headers, name);
         if (h == NULL) {
             return;
         }

@@ -139,15 +139,6 @@ ngx_http_llm_governed_add(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
     governed->callers = callers;
     ngx_str_set(&governed->variable, "");
 
-    governed->lowcase.len = name->len;
-    governed->lowcase.data = ngx_pnalloc(cf->pool, name->len);
-    if (governed->lowcase.data == NULL) {
-        return NGX_ERROR;
-    }
-
-    governed->hash = ngx_hash_strlow(governed->lowcase.data, name->data,
-                                     name->len);
-
     return i;
 }
 
@@ -313,8 +304,7 @@ ngx_http_llm_governed_callers(ngx_http_request_t *r,
 {
     ngx_table_elt_t  *h;
 
-    h = ngx_http_llm_find_header(&r->headers_in.headers, governed->hash,
-                                 &governed->lowcase);
+    h = ngx_http_llm_find_header(&r->headers_in.headers, &governed->name);
     if (h == NULL) {
         return NGX_OK;
     }
@@ -348,11 +338,10 @@ ngx_http_llm_is_secret_header(ngx_str_t *name)
 }
 
 
-/* The first header of this name; headers are chains of parts. */
+/* The first header of this name that was not removed. */
 
 ngx_table_elt_t *
-ngx_http_llm_find_header(ngx_list_t *headers, ngx_uint_t hash,
-    ngx_str_t *lowcase)
+ngx_http_llm_find_header(ngx_list_t *headers, ngx_str_t *name)
 {
     ngx_uint_t        i;
     ngx_list_part_t  *part;
@@ -373,10 +362,9 @@ ngx_http_llm_find_header(ngx_list_t *headers, ngx_uint_t hash,
             i = 0;
         }
 
-        if (h[i].hash == hash
-            && h[i].key.len == lowcase->len
-            && ngx_strncasecmp(h[i].key.data, lowcase->data, lowcase->len)
-               == 0)
+        if (h[i].key.len == name->len
+            && h[i].hash
+            && ngx_strncasecmp(h[i].key.data, name->data, name->len) == 0)
         {
             return &h[i];
         }
