@@ -85,18 +85,28 @@ static ngx_http_llm_error_t  ngx_http_llm_errors[] = {
 ngx_int_t
 ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
-    u_char      *p, *last;
-    ngx_int_t    status;
-    ngx_uint_t   i;
-    const char  *code;
+    u_char               *p, *last;
+    uint32_t              wait;
+    ngx_int_t             status;
+    ngx_uint_t            i;
+    const char           *code;
+    ngx_http_llm_fare_t  *fare;
 
     status = NGX_HTTP_TOO_MANY_REQUESTS;
     code = "rate_limit_exceeded";
+    wait = LLM_CIRCUIT_WAIT_UNKNOWN;
 
     for (i = 0; i < ctx->route->uses.nelts; i++) {
-        if (ctx->fares[i].serves
-            && ctx->fares[i].admission != LLM_REFUSED_THROTTLED)
-        {
+
+        fare = &ctx->fares[i];
+
+        if (!fare->serves) {
+            continue;
+        }
+
+        wait = ngx_min(wait, fare->wait);
+
+        if (fare->admission != LLM_REFUSED_THROTTLED) {
             status = NGX_HTTP_SERVICE_UNAVAILABLE;
             code = "all_circuits_open";
         }
@@ -117,7 +127,7 @@ ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     ctx->message.len = p - ctx->message.data;
 
     ctx->retry_status = status;
-    ctx->retry_wait = ngx_http_llm_soonest(ctx);
+    ctx->retry_wait = wait;
 
     return ngx_http_llm_reject(ctx, code, status);
 }
