@@ -292,7 +292,7 @@ struct ngx_http_llm_ctx_s {
 
     ngx_http_llm_outcome_e        outcome;
     const char                   *code;           /* of an error */
-    ngx_str_t                     message;
+    ngx_str_t                     message;        /* as JSON has it */
     ngx_buf_t                    *error;          /* instead of nginx's body */
     ngx_uint_t                    retry_status;   /* tells when to come back */
     uint32_t                      retry_wait;     /* ms */

@@ -32,6 +32,7 @@ static u_char *ngx_http_llm_describe(ngx_http_llm_ctx_t *ctx, u_char *p,
 static u_char *ngx_http_llm_describe_fare(ngx_http_llm_use_t *use,
     ngx_http_llm_fare_t *fare, u_char *p, u_char *last);
 static u_char *ngx_http_llm_put(u_char *p, u_char *last, const char *text);
+static ngx_int_t ngx_http_llm_escape(ngx_http_request_t *r, ngx_str_t *text);
 static uint32_t ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx,
     const char *code, ngx_int_t status);
@@ -149,6 +150,10 @@ ngx_http_llm_no_model(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
                                    &ctx->model)
                        - p;
 
+    if (ngx_http_llm_escape(r, &ctx->message) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     return ngx_http_llm_reject(ctx, "model_not_found", NGX_HTTP_NOT_FOUND);
 }
 
@@ -175,8 +180,40 @@ ngx_http_llm_invalid(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
     ctx->message.len = p - ctx->message.data;
 
+    if (ngx_http_llm_escape(r, &ctx->message) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     return ngx_http_llm_reject(ctx, "invalid_request_error",
                                NGX_HTTP_BAD_REQUEST);
+}
+
+
+/* What quotes the caller is escaped; the gateway's own words need not be. */
+
+static ngx_int_t
+ngx_http_llm_escape(ngx_http_request_t *r, ngx_str_t *text)
+{
+    u_char     *p;
+    uintptr_t   escape;
+
+    escape = ngx_escape_json(NULL, text->data, text->len);
+
+    if (escape == 0) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, text->len + escape);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) ngx_escape_json(p, text->data, text->len);
+
+    text->data = p;
+    text->len += escape;
+
+    return NGX_OK;
 }
 
 
@@ -401,7 +438,6 @@ ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status)
 {
     u_char                *p, *last;
     size_t                 len;
-    uintptr_t              escape;
     ngx_buf_t             *b;
     ngx_str_t              message;
     ngx_uint_t             anthropic;
@@ -424,9 +460,7 @@ ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status)
 
     param = ngx_strcmp(code, "model_not_found") == 0 ? "\"model\"" : "null";
 
-    escape = ngx_escape_json(NULL, message.data, message.len);
-
-    len = message.len + escape
+    len = message.len
           + ngx_strlen(error->openai) + ngx_strlen(error->anthropic)
           + ngx_strlen(code) + 128;
 
@@ -449,12 +483,7 @@ ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status)
         p = ngx_http_llm_put(p, last, "{\"error\":{\"message\":\"");
     }
 
-    if (escape) {
-        p = (u_char *) ngx_escape_json(p, message.data, message.len);
-
-    } else {
-        p = ngx_cpymem(p, message.data, message.len);
-    }
+    p = ngx_cpymem(p, message.data, message.len);
 
     if (anthropic) {
         p = ngx_http_llm_put(p, last, "\"}}\n");
