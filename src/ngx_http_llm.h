@@ -14,9 +14,12 @@
 
 #include "llm_circuit.h"
 #include "llm_counters.h"
+#include "llm_error.h"
 #include "llm_hint.h"
 #include "llm_history.h"
 #include "llm_json.h"
+#include "llm_retry.h"
+#include "llm_sse.h"
 #include "llm_verdict.h"
 
 
@@ -44,7 +47,12 @@ typedef enum {
     NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT,
     NGX_HTTP_LLM_FAULT_HEADER,
     NGX_HTTP_LLM_FAULT_BROKEN,
-    NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT
+    NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT,
+    NGX_HTTP_LLM_FAULT_FIRST_TOKEN_TIMEOUT,
+    NGX_HTTP_LLM_FAULT_DEADLINE,
+    NGX_HTTP_LLM_FAULT_ERROR_EVENT,
+    NGX_HTTP_LLM_FAULT_UNREADABLE,
+    NGX_HTTP_LLM_FAULT_EMPTY
 } ngx_http_llm_fault_e;
 
 
@@ -74,6 +82,7 @@ typedef struct ngx_http_llm_record_s  ngx_http_llm_record_t;
 struct ngx_http_llm_record_s {
     llm_circuit_t                 circuit;
     llm_history_t                 history;
+    llm_budget_t                  budget;         /* of a route's retries */
     _Atomic uint64_t              last_failure;   /* packed, see zone.c */
     ngx_http_llm_record_t        *next;
     ngx_http_llm_kind_e           kind;
@@ -109,6 +118,7 @@ typedef struct {
     uint32_t                      connect;        /* ms */
     uint32_t                      header;
     uint32_t                      answer;
+    uint32_t                      first_token;    /* 0: off */
     uint32_t                      idle;
 } ngx_http_llm_timeouts_t;
 
@@ -181,11 +191,44 @@ typedef struct {
 } ngx_http_llm_use_t;
 
 
+/* llm_commit: when an answer becomes the caller's */
+
+typedef enum {
+    NGX_HTTP_LLM_COMMIT_FIRST_TOKEN = 0,
+    NGX_HTTP_LLM_COMMIT_HEADER,
+    NGX_HTTP_LLM_COMMIT_WINDOW,
+    NGX_HTTP_LLM_COMMIT_COMPLETE
+} ngx_http_llm_commit_e;
+
+
+typedef struct {
+    ngx_http_llm_commit_e         when;
+    ngx_msec_t                    time;           /* of a window; 0: none */
+    size_t                        size;           /* of a window; 0: none */
+} ngx_http_llm_commit_t;
+
+
+/* llm_retry */
+
+typedef struct {
+    uint32_t                      same;           /* tries of one provider */
+    uint32_t                      rounds;         /* over the route */
+    uint32_t                      budget;         /* percent */
+    llm_retry_conf_t              pause;
+} ngx_http_llm_retry_t;
+
+
 typedef struct {
     ngx_http_upstream_srv_conf_t *uscf;
     ngx_array_t                   uses;           /* ngx_http_llm_use_t */
     ngx_http_llm_record_t        *record;
+    ngx_http_llm_commit_t         commit;
+    ngx_http_llm_retry_t          retry;
+    ngx_msec_t                    deadline;       /* 0: off */
     unsigned                      strategy_set:1;
+    unsigned                      commit_set:1;
+    unsigned                      deadline_set:1;
+    unsigned                      retry_set:1;
 } ngx_http_llm_route_t;
 
 
@@ -244,6 +287,7 @@ typedef struct {
     unsigned                      tried:1;
     unsigned                      refused:1;
     unsigned                      unresolved:1;
+    uint32_t                      again;          /* tries behind the first */
     ngx_str_t                     upstream_model;
     llm_admission_t               admission;
     uint32_t                      wait;           /* ms */
@@ -251,6 +295,36 @@ typedef struct {
     ngx_uint_t                    status;
     llm_class_t                   class;
 } ngx_http_llm_fare_t;
+
+
+#define NGX_HTTP_LLM_NO_USE  ((ngx_uint_t) -1)
+
+
+/* the most that is held of an answer before its commit */
+
+#define NGX_HTTP_LLM_HOLD_MAX  262144
+
+
+typedef enum {
+    NGX_HTTP_LLM_HOLD_NOTHING = 0,
+    NGX_HTTP_LLM_HOLD_STREAM,                     /* until its first token */
+    NGX_HTTP_LLM_HOLD_ERROR,                      /* until it says enough */
+    NGX_HTTP_LLM_HOLD_WHOLE                       /* until it is complete */
+} ngx_http_llm_hold_e;
+
+
+typedef struct {
+    ngx_http_llm_hold_e           what;
+    size_t                        scanned;        /* of u->buffer */
+    size_t                        bytes;          /* of the body in there */
+    ngx_http_chunked_t            chunked;
+    u_char                       *body;           /* of an error */
+    size_t                        body_len;
+    ngx_recv_pt                   recv;
+    unsigned                      events;         /* LLM_SSE_*, all so far */
+    ngx_uint_t                    over;           /* hold no longer */
+    llm_sse_t                     sse;            /* last: not cleared */
+} ngx_http_llm_hold_t;
 
 
 struct ngx_http_llm_ctx_s {
@@ -275,7 +349,18 @@ struct ngx_http_llm_ctx_s {
     ngx_uint_t                    attempts;
     ngx_uint_t                    http_version;
     ngx_http_llm_fault_e          fault;          /* a timer's word */
+    ngx_uint_t                    round;
+    ngx_uint_t                    pauses;
+    ngx_uint_t                    same;           /* use to ask again, or */
+                                                  /* NGX_HTTP_LLM_NO_USE */
+    ngx_msec_t                    pause;          /* ms; before that */
+    ngx_msec_t                    pause_start;
+    ngx_uint_t                    log_level;      /* while a pause ends */
+    ngx_http_llm_hold_t          *hold;
+    ngx_msec_t                    start;          /* of the request */
+    ngx_msec_t                    first_token;    /* when; if content */
     ngx_msec_t                    last_read;
+    size_t                        watched;        /* bytes seen in the hold */
     off_t                         read_length;    /* of nginx's pipe, then */
     ngx_event_t                   timer;
     ngx_sockaddr_t                sockaddr;
@@ -305,10 +390,37 @@ struct ngx_http_llm_ctx_s {
     unsigned                      hooked:1;
     unsigned                      stale:1;        /* same provider again */
     unsigned                      committed:1;
+    unsigned                      pausing:1;
+    unsigned                      resumed:1;
+    unsigned                      content:1;      /* a token came */
+    unsigned                      watch:1;        /* the stream goes on */
+    unsigned                      finished:1;     /* the stream said so */
+    unsigned                      broken:1;       /* and was counted as such */
+    unsigned                      no_last:1;      /* must not look complete */
     unsigned                      error_sent:1;
     unsigned                      filter_only:1;  /* no gate was passed */
     unsigned                      fallback:1;     /* not the first choice */
 };
+
+
+/* what follows when a deadline is over */
+
+typedef enum {
+    NGX_HTTP_LLM_DEADLINE_FAIL = 0,               /* with its fault */
+    NGX_HTTP_LLM_DEADLINE_COMMIT,                 /* the window is over */
+    NGX_HTTP_LLM_DEADLINE_END,                    /* nothing more will come */
+    NGX_HTTP_LLM_DEADLINE_RESUME                  /* the pause is over */
+} ngx_http_llm_deadline_e;
+
+
+typedef struct {
+    ngx_msec_t                    left;
+    ngx_http_llm_deadline_e       then;
+    ngx_http_llm_fault_e          fault;
+} ngx_http_llm_deadline_t;
+
+
+#define NGX_HTTP_LLM_NEVER  ((ngx_msec_t) -1)
 
 
 extern ngx_module_t  ngx_http_proxy_module;
@@ -331,6 +443,10 @@ ngx_int_t ngx_http_llm_provider_serves(ngx_http_llm_provider_t *provider,
 
 char *ngx_http_llm_use(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_commit_when(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_deadline(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 void *ngx_http_llm_create_route(ngx_conf_t *cf);
 ngx_http_llm_route_t *ngx_http_llm_find_route(ngx_http_llm_main_conf_t *mcf,
     ngx_str_t *name);
@@ -348,9 +464,15 @@ ngx_uint_t ngx_http_llm_has_tls(ngx_http_llm_main_conf_t *mcf,
 ngx_int_t ngx_http_llm_governed_init(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
 
+/* header: finding, adding, secrets */
+
+extern ngx_str_t  ngx_http_llm_secret_headers[];
+
 ngx_uint_t ngx_http_llm_is_secret_header(ngx_str_t *name);
 ngx_table_elt_t *ngx_http_llm_find_header(ngx_list_t *headers,
     ngx_str_t *name);
+ngx_int_t ngx_http_llm_push_header(ngx_http_request_t *r, const char *name,
+    ngx_str_t *value);
 
 /* zone: circuits and counters in shared memory */
 
@@ -365,7 +487,13 @@ uint64_t ngx_http_llm_wall_clock(void);
 /* gate: before anything is sent */
 
 ngx_int_t ngx_http_llm_gate_handler(ngx_http_request_t *r);
+
+/* ctx: what is known of a request */
+
+ngx_http_llm_ctx_t *ngx_http_llm_create_ctx(ngx_http_request_t *r,
+    ngx_http_llm_loc_conf_t *llcf, ngx_http_llm_route_t *route);
 ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
+llm_call_t ngx_http_llm_call(ngx_http_llm_ctx_t *ctx);
 
 /* body: the caller's, and as a provider wants it */
 
@@ -378,6 +506,7 @@ ngx_int_t ngx_http_llm_body_chain(ngx_http_request_t *r,
 
 ngx_int_t ngx_http_llm_candidates(ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_choose(ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i);
 ngx_int_t ngx_http_llm_peek(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_report(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_choice_t *choice, llm_class_t class, uint32_t hint,
@@ -400,15 +529,51 @@ ngx_int_t ngx_http_llm_init_peer(ngx_http_request_t *r,
 /* answer: the verdict on what a provider said */
 
 ngx_int_t ngx_http_llm_process_header(ngx_http_request_t *r);
+
+/* hint: when a provider wants to be left alone */
+
+uint32_t ngx_http_llm_hint(ngx_http_request_t *r);
+void ngx_http_llm_exhausted(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
+
+/* retry: once more, after a pause */
+
+ngx_int_t ngx_http_llm_retry_same(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, uint32_t hint);
+void ngx_http_llm_retry_round(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_retry_choose(ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_pause(ngx_peer_connection_t *pc,
+    ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_pause_over(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_pause_done(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_attempt_failed(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, llm_class_t class, uint32_t hint,
     ngx_http_llm_fault_e fault, ngx_uint_t status);
 
+/* hold: before the commit */
+
+ngx_int_t ngx_http_llm_hold_init(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_http_llm_hold_e what);
+ngx_int_t ngx_http_llm_hold_more(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_hold_over(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
+
+/* watch: behind the commit */
+
+void ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_chain_t *in);
+void ngx_http_llm_watch_event(ngx_http_llm_ctx_t *ctx, unsigned events);
+ngx_int_t ngx_http_llm_watch_end(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_int_t rc);
+
 /* deadline: a provider's timeouts */
 
-void ngx_http_llm_deadline_start(ngx_http_llm_ctx_t *ctx);
-void ngx_http_llm_deadline_commit(ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_deadline_update(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_deadline_stop(ngx_http_llm_ctx_t *ctx);
+ngx_http_llm_deadline_t ngx_http_llm_deadline_next(ngx_http_llm_ctx_t *ctx);
+
+/* expire: a deadline is over */
+
+void ngx_http_llm_expire(ngx_event_t *ev);
 
 /* error: refusals and nginx's own errors as JSON */
 
@@ -421,12 +586,12 @@ void ngx_http_llm_all_failed(ngx_http_llm_ctx_t *ctx, ngx_int_t rc);
 ngx_int_t ngx_http_llm_retry_headers(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 ngx_buf_t *ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status);
+ngx_buf_t *ngx_http_llm_error_event(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, const char *what, ngx_uint_t open);
 
 /* filter */
 
 ngx_int_t ngx_http_llm_filter_init(ngx_conf_t *cf);
-ngx_int_t ngx_http_llm_push_header(ngx_http_request_t *r, const char *name,
-    ngx_str_t *value);
 
 /* status */
 

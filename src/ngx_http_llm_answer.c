@@ -14,17 +14,20 @@
 
 static ngx_int_t ngx_http_llm_verdict(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_held(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_answer_class(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, llm_class_t class, uint32_t hint);
 static ngx_int_t ngx_http_llm_commit(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, llm_class_t class);
+static ngx_http_llm_hold_e ngx_http_llm_wants_body(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx);
-static uint32_t ngx_http_llm_hint(ngx_http_request_t *r);
 static void ngx_http_llm_choose_next(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault);
 
 
-static ngx_str_t  ngx_http_llm_retry_after_ms = ngx_string("retry-after-ms");
-static ngx_str_t  ngx_http_llm_x_ms = ngx_string("x-ms-retry-after-ms");
-static ngx_str_t  ngx_http_llm_retry_after = ngx_string("retry-after");
+static ngx_str_t  ngx_http_llm_encoding = ngx_string("content-encoding");
 
 
 ngx_int_t
@@ -36,6 +39,10 @@ ngx_http_llm_process_header(ngx_http_request_t *r)
 
     ctx = ngx_http_llm_get_ctx(r);
     u = r->upstream;
+
+    if (ctx->hold && ctx->hold->what != NGX_HTTP_LLM_HOLD_NOTHING) {
+        return ngx_http_llm_held(r, ctx);
+    }
 
     /* the proxy module changes its handler as the header goes on */
 
@@ -61,19 +68,20 @@ ngx_http_llm_process_header(ngx_http_request_t *r)
 }
 
 
-/* The header is complete: whose answer is it, and who is asked next? */
+/*
+ * The header is complete: whose answer is it?  Where its body has a say in
+ * that, the answer is held until it was heard.
+ */
 
 static ngx_int_t
 ngx_http_llm_verdict(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
     ngx_uint_t                status;
-    llm_call_t                call;
     llm_class_t               class;
-    ngx_http_upstream_t      *u;
+    ngx_http_llm_hold_e       hold;
     ngx_http_llm_provider_t  *provider;
 
-    u = r->upstream;
-    status = u->headers_in.status_n;
+    status = r->upstream->headers_in.status_n;
     provider = ctx->now.provider;
 
     if (status < 200 || status > 599) {
@@ -82,15 +90,147 @@ ngx_http_llm_verdict(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
         r->http_version = ctx->http_version;
         ctx->fault = NGX_HTTP_LLM_FAULT_HEADER;
+
         return NGX_HTTP_UPSTREAM_INVALID_HEADER;
     }
 
-    call.completion = ctx->completion;
-    call.own_key = provider->own_key;
+    hold = ngx_http_llm_wants_body(r, ctx);
 
-    class = (provider->classes && provider->classes[status] >= 0)
-            ? (llm_class_t) provider->classes[status]
-            : llm_verdict_status((unsigned) status, call);
+    if (provider->classes && provider->classes[status] >= 0) {
+        class = (llm_class_t) provider->classes[status];
+
+        if (hold == NGX_HTTP_LLM_HOLD_ERROR || class != LLM_CLASS_SUCCESS) {
+            hold = NGX_HTTP_LLM_HOLD_NOTHING;
+        }
+
+    } else {
+        class = llm_verdict_status((unsigned) status, ngx_http_llm_call(ctx));
+    }
+
+    if ((hold != NGX_HTTP_LLM_HOLD_NOTHING || ctx->watch)
+        && ngx_http_llm_hold_init(r, ctx, hold) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (hold != NGX_HTTP_LLM_HOLD_NOTHING) {
+        return ngx_http_llm_held(r, ctx);
+    }
+
+    return ngx_http_llm_answer_class(r, ctx, class, ngx_http_llm_hint(r));
+}
+
+
+/* More of what is held has come: is it enough? */
+
+static ngx_int_t
+ngx_http_llm_held(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    uint32_t              hint;
+    ngx_int_t             rc;
+    llm_error_t           error;
+    ngx_http_llm_hold_t  *hold;
+    ngx_http_llm_hold_e   what;
+
+    hold = ctx->hold;
+    what = hold->what;
+
+    rc = ngx_http_llm_hold_more(r, ctx);
+
+    if (rc == NGX_AGAIN || rc == NGX_ERROR) {
+        return rc;
+    }
+
+    hold->what = NGX_HTTP_LLM_HOLD_NOTHING;
+
+    if (rc == NGX_DECLINED) {
+
+        /* a good header, but a bad body, and nobody has seen it yet */
+
+        return NGX_HTTP_UPSTREAM_INVALID_HEADER;
+    }
+
+    if (what != NGX_HTTP_LLM_HOLD_ERROR) {
+        return ngx_http_llm_commit(r, ctx, LLM_CLASS_SUCCESS);
+    }
+
+    /* the body of an error may make another thing of its status */
+
+    error = llm_error_class((unsigned) r->upstream->headers_in.status_n,
+                            hold->body, hold->body_len,
+                            ngx_http_llm_call(ctx));
+
+    hint = ngx_http_llm_hint(r);
+
+    if (hint == 0 && error.has_retry) {
+        hint = error.retry;
+    }
+
+    return ngx_http_llm_answer_class(r, ctx, error.class, hint);
+}
+
+
+static ngx_http_llm_hold_e
+ngx_http_llm_wants_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_uint_t            status, framed;
+    ngx_table_elt_t      *type;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+    status = u->headers_in.status_n;
+
+    if (!ctx->completion || r->method != NGX_HTTP_POST || r->header_only) {
+        return NGX_HTTP_LLM_HOLD_NOTHING;
+    }
+
+    if (ngx_http_llm_find_header(&u->headers_in.headers,
+                                 &ngx_http_llm_encoding))
+    {
+        /* not asked for, and not readable */
+
+        return NGX_HTTP_LLM_HOLD_NOTHING;
+    }
+
+    /* nginx takes the end of a connection for a failure of the header */
+
+    framed = u->headers_in.chunked || u->headers_in.content_length_n >= 0;
+
+    if (status >= 400 && status < 500) {
+        return framed ? NGX_HTTP_LLM_HOLD_ERROR : NGX_HTTP_LLM_HOLD_NOTHING;
+    }
+
+    if (status != 200) {
+        return NGX_HTTP_LLM_HOLD_NOTHING;
+    }
+
+    type = u->headers_in.content_type;
+
+    if (type && type->value.len >= sizeof("text/event-stream") - 1
+        && ngx_strncasecmp(type->value.data, (u_char *) "text/event-stream",
+                           sizeof("text/event-stream") - 1)
+           == 0)
+    {
+        ctx->watch = 1;
+
+        return ctx->route->commit.when == NGX_HTTP_LLM_COMMIT_HEADER
+               ? NGX_HTTP_LLM_HOLD_NOTHING : NGX_HTTP_LLM_HOLD_STREAM;
+    }
+
+    return ctx->route->commit.when == NGX_HTTP_LLM_COMMIT_COMPLETE && framed
+           ? NGX_HTTP_LLM_HOLD_WHOLE : NGX_HTTP_LLM_HOLD_NOTHING;
+}
+
+
+/* Whose answer it is, is known: what does process_header() return? */
+
+static ngx_int_t
+ngx_http_llm_answer_class(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    llm_class_t class, uint32_t hint)
+{
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
 
     if (class == LLM_CLASS_SUCCESS && !ctx->completion
         && (r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD)))
@@ -104,10 +244,11 @@ ngx_http_llm_verdict(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         return ngx_http_llm_commit(r, ctx, class);
     }
 
-    ngx_http_llm_attempt_failed(r, ctx, class, ngx_http_llm_hint(r),
-                                NGX_HTTP_LLM_FAULT_STATUS, status);
+    ngx_http_llm_attempt_failed(r, ctx, class, hint,
+                                NGX_HTTP_LLM_FAULT_STATUS,
+                                u->headers_in.status_n);
 
-    if (ctx->next.provider == NULL) {
+    if (ctx->next.provider == NULL && ctx->pause == 0) {
 
         if (class == LLM_CLASS_CAPABILITY) {
 
@@ -141,9 +282,20 @@ ngx_http_llm_commit(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_report(ctx, &ctx->now, class, 0, NGX_HTTP_LLM_FAULT_NONE,
                         r->upstream->headers_in.status_n);
 
-    ctx->committed = 1;
+    if (class == LLM_CLASS_SUCCESS) {
+        ngx_http_llm_exhausted(r, ctx);
+    }
 
-    ngx_http_llm_deadline_commit(ctx);
+    ctx->committed = 1;
+    ctx->last_read = ngx_current_msec;
+
+    if (ctx->watch) {
+        ctx->watched = ctx->hold->bytes;
+        ctx->finished = (ctx->hold->events & (LLM_SSE_FINISH|LLM_SSE_DONE))
+                        != 0;
+    }
+
+    ngx_http_llm_deadline_update(ctx);
 
     return NGX_OK;
 }
@@ -176,44 +328,6 @@ ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx)
 }
 
 
-/* How long the provider asks to be left alone, ms; 0: it does not say. */
-
-static uint32_t
-ngx_http_llm_hint(ngx_http_request_t *r)
-{
-    uint32_t          ms;
-    ngx_str_t        *name;
-    ngx_list_t       *headers;
-    ngx_table_elt_t  *h;
-
-    headers = &r->upstream->headers_in.headers;
-
-    for (name = &ngx_http_llm_retry_after_ms; name; ) {
-
-        h = ngx_http_llm_find_header(headers, name);
-
-        if (h && llm_hint_retry_after_ms(h->value.data, h->value.len, &ms)) {
-            return ms;
-        }
-
-        name = (name == &ngx_http_llm_retry_after_ms) ? &ngx_http_llm_x_ms
-                                                      : NULL;
-    }
-
-    name = &ngx_http_llm_retry_after;
-
-    h = ngx_http_llm_find_header(headers, name);
-
-    if (h && llm_hint_retry_after(h->value.data, h->value.len, ngx_time(),
-                                  &ms))
-    {
-        return ms;
-    }
-
-    return 0;
-}
-
-
 /*
  * This provider gave no answer that the caller is to have: its circuit, the
  * request and the log learn of it, and the next one is looked for.
@@ -243,7 +357,14 @@ ngx_http_llm_attempt_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
                         ? LLM_CLASS_NEUTRAL : class,
                         hint, fault, status);
 
-    ngx_http_llm_choose_next(r, ctx, fault);
+    if (ngx_http_llm_retry_same(r, ctx, hint) != NGX_OK) {
+
+        ngx_http_llm_choose_next(r, ctx, fault);
+
+        if (ctx->next.provider == NULL) {
+            ngx_http_llm_retry_round(r, ctx);
+        }
+    }
 
     p = status ? ngx_sprintf(what, "status %ui", status)
                : ngx_sprintf(what, "%s", ngx_http_llm_fault(fault));
@@ -260,9 +381,10 @@ ngx_http_llm_attempt_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     }
 
     ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                  "llm: provider \"%V\": %*s (%s) after %Mms, no other left",
+                  "llm: provider \"%V\": %*s (%s) after %Mms, %s",
                   &ctx->now.provider->name, (size_t) (p - what), what,
-                  llm_class_name(class), ms);
+                  llm_class_name(class), ms,
+                  ctx->pause ? "next after a pause" : "no other left");
 }
 
 
@@ -286,11 +408,18 @@ ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
     case NGX_HTTP_LLM_FAULT_STATUS:
     case NGX_HTTP_LLM_FAULT_HEADER:
+    case NGX_HTTP_LLM_FAULT_BROKEN:
+    case NGX_HTTP_LLM_FAULT_ERROR_EVENT:
+    case NGX_HTTP_LLM_FAULT_UNREADABLE:
+    case NGX_HTTP_LLM_FAULT_EMPTY:
         mask = NGX_HTTP_UPSTREAM_FT_INVALID_HEADER;
         break;
 
     case NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT:
     case NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT:
+    case NGX_HTTP_LLM_FAULT_FIRST_TOKEN_TIMEOUT:
+    case NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT:
+    case NGX_HTTP_LLM_FAULT_DEADLINE:
         mask = NGX_HTTP_UPSTREAM_FT_TIMEOUT;
         break;
 
@@ -306,7 +435,9 @@ ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
     timeout = conf->next_upstream_timeout;
 
-    if ((conf->next_upstream & mask) != mask
+    if ((ctx->route->deadline
+         && ngx_current_msec - ctx->start >= ctx->route->deadline)
+        || (conf->next_upstream & mask) != mask
         || (conf->next_upstream_tries
             && ctx->attempts >= conf->next_upstream_tries)
         || (timeout && ngx_current_msec - u->peer.start_time >= timeout))

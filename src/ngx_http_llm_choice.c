@@ -43,7 +43,12 @@ static const char  *ngx_http_llm_faults[] = {
     "timed out before the answer",
     "invalid answer",
     "broken off",
-    "stalled"
+    "stalled",
+    "no first token in time",
+    "deadline of the request is over",
+    "error event",
+    "unreadable event",
+    "empty answer"
 };
 
 
@@ -93,18 +98,10 @@ ngx_http_llm_candidates(ngx_http_llm_ctx_t *ctx)
 ngx_int_t
 ngx_http_llm_choose(ngx_http_llm_ctx_t *ctx)
 {
-    uint32_t                   now, wait;
-    ngx_uint_t                 i, backup;
-    llm_token_t                token;
-    llm_admission_t            admission;
-    llm_transition_t           tr;
-    ngx_http_llm_use_t        *use;
-    ngx_http_llm_fare_t       *fare;
-    ngx_http_llm_provider_t   *provider;
-    ngx_http_llm_main_conf_t  *mcf;
+    ngx_uint_t            i, backup;
+    ngx_http_llm_use_t   *use;
+    ngx_http_llm_fare_t  *fare;
 
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
-    now = ngx_http_llm_now(mcf);
     use = ctx->route->uses.elts;
 
     for (backup = 0; backup < 2; backup++) {
@@ -117,39 +114,62 @@ ngx_http_llm_choose(ngx_http_llm_ctx_t *ctx)
                 continue;
             }
 
-            provider = use[i].provider;
-
-            if (provider->naddrs == 0) {
-                fare->unresolved = 1;
-                ngx_http_llm_refused(ctx, i, LLM_REFUSED_FORCED,
-                                     LLM_CIRCUIT_WAIT_UNKNOWN);
-                continue;
+            if (ngx_http_llm_ask(ctx, i) == NGX_OK) {
+                return NGX_OK;
             }
-
-            admission = llm_circuit_acquire(&provider->record->circuit,
-                                            &provider->circuit, now, &token,
-                                            &wait, &tr);
-
-            ngx_http_llm_moved(ctx, provider, &tr, 0);
-
-            if (admission != LLM_ADMITTED) {
-                ngx_http_llm_refused(ctx, i, admission, wait);
-                continue;
-            }
-
-            llm_count(ngx_http_llm_counters(provider->record), LLM_CALLS);
-
-            fare->tried = 1;
-
-            ctx->next.provider = provider;
-            ctx->next.use = i;
-            ctx->next.token = token;
-
-            return NGX_OK;
         }
     }
 
     return NGX_DECLINED;
+}
+
+
+/* Asks one provider of the route. */
+
+ngx_int_t
+ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
+{
+    uint32_t                   wait;
+    llm_token_t                token;
+    llm_admission_t            admission;
+    llm_transition_t           tr;
+    ngx_http_llm_use_t        *use;
+    ngx_http_llm_provider_t   *provider;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+
+    use = ctx->route->uses.elts;
+    provider = use[i].provider;
+
+    if (provider->naddrs == 0) {
+        ctx->fares[i].unresolved = 1;
+
+        ngx_http_llm_refused(ctx, i, LLM_REFUSED_FORCED,
+                             LLM_CIRCUIT_WAIT_UNKNOWN);
+        return NGX_DECLINED;
+    }
+
+    admission = llm_circuit_acquire(&provider->record->circuit,
+                                    &provider->circuit, ngx_http_llm_now(mcf),
+                                    &token, &wait, &tr);
+
+    ngx_http_llm_moved(ctx, provider, &tr, 0);
+
+    if (admission != LLM_ADMITTED) {
+        ngx_http_llm_refused(ctx, i, admission, wait);
+        return NGX_DECLINED;
+    }
+
+    llm_count(ngx_http_llm_counters(provider->record), LLM_CALLS);
+
+    ctx->fares[i].tried = 1;
+
+    ctx->next.provider = provider;
+    ctx->next.use = i;
+    ctx->next.token = token;
+
+    return NGX_OK;
 }
 
 

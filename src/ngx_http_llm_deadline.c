@@ -8,42 +8,48 @@
 
 
 /*
- * A provider's deadlines, one timer for all of them.  It is only ever brought
- * forward: when it fires it finds out which deadline holds by now, and sleeps
- * on where that is still ahead.
+ * All deadlines of a request, one timer for them.  The timer is only ever
+ * brought forward: when it fires, ngx_http_llm_expire() finds out which
+ * deadline is the next by now, and sleeps on where that is still ahead.
  */
 
 
-static void ngx_http_llm_deadline_set(ngx_http_llm_ctx_t *ctx, ngx_msec_t ms);
-static void ngx_http_llm_deadline_handler(ngx_event_t *ev);
-static void ngx_http_llm_deadline_expire(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault);
+/* a stream that has said its finish_reason has that long to say [DONE] */
+
+#define NGX_HTTP_LLM_LINGER  1000
+
+static void ngx_http_llm_deadline_attempt(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_deadline_t *next);
+static void ngx_http_llm_deadline_sooner(ngx_http_llm_deadline_t *next,
+    ngx_msec_t since, ngx_msec_t time, ngx_http_llm_deadline_e then,
+    ngx_http_llm_fault_e fault);
 
 
-/* An attempt begins. */
-
-void
-ngx_http_llm_deadline_start(ngx_http_llm_ctx_t *ctx)
-{
-    ngx_msec_t                ms;
-    ngx_http_llm_timeouts_t  *timeout;
-
-    timeout = &ctx->now.provider->timeout;
-
-    ms = ctx->stream ? timeout->header : timeout->answer;
-
-    ngx_http_llm_deadline_set(ctx, ngx_min(ms, timeout->connect));
-}
-
-
-/* The answer is the caller's: from now on it must not stall. */
+/* Something happened that may have brought a deadline nearer. */
 
 void
-ngx_http_llm_deadline_commit(ngx_http_llm_ctx_t *ctx)
+ngx_http_llm_deadline_update(ngx_http_llm_ctx_t *ctx)
 {
-    ctx->last_read = ngx_current_msec;
+    ngx_http_llm_deadline_t  next;
 
-    ngx_http_llm_deadline_set(ctx, ctx->now.provider->timeout.idle);
+    next = ngx_http_llm_deadline_next(ctx);
+
+    if (next.left == NGX_HTTP_LLM_NEVER) {
+        return;
+    }
+
+    if (ctx->timer.timer_set) {
+
+        if ((ngx_msec_int_t) (ctx->timer.timer.key - ngx_current_msec)
+            <= (ngx_msec_int_t) next.left)
+        {
+            return;
+        }
+
+        ngx_del_timer(&ctx->timer);
+    }
+
+    ngx_add_timer(&ctx->timer, next.left);
 }
 
 
@@ -56,114 +62,124 @@ ngx_http_llm_deadline_stop(ngx_http_llm_ctx_t *ctx)
 }
 
 
-static void
-ngx_http_llm_deadline_set(ngx_http_llm_ctx_t *ctx, ngx_msec_t ms)
+/* Which deadline is the next, and what follows when it is over. */
+
+ngx_http_llm_deadline_t
+ngx_http_llm_deadline_next(ngx_http_llm_ctx_t *ctx)
 {
-    if (ctx->timer.handler == NULL) {
-        ctx->timer.handler = ngx_http_llm_deadline_handler;
-        ctx->timer.log = ctx->request->connection->log;
-        ctx->timer.data = ctx;
-    }
-
-    if (ctx->timer.timer_set) {
-
-        if ((ngx_msec_int_t) (ctx->timer.timer.key - ngx_current_msec)
-            <= (ngx_msec_int_t) ms)
-        {
-            return;
-        }
-
-        ngx_del_timer(&ctx->timer);
-    }
-
-    ngx_add_timer(&ctx->timer, ms);
-}
-
-
-static void
-ngx_http_llm_deadline_handler(ngx_event_t *ev)
-{
-    ngx_msec_t                deadline;
-    ngx_connection_t         *c;
-    ngx_http_request_t       *r;
-    ngx_http_llm_ctx_t       *ctx;
-    ngx_http_upstream_t      *u;
-    ngx_http_llm_fault_e      fault;
+    ngx_http_llm_deadline_t   next;
     ngx_http_llm_timeouts_t  *timeout;
 
-    ctx = ev->data;
-    r = ctx->request;
-    u = r->upstream;
-    c = u->peer.connection;
+    next.left = NGX_HTTP_LLM_NEVER;
+    next.then = NGX_HTTP_LLM_DEADLINE_FAIL;
+    next.fault = NGX_HTTP_LLM_FAULT_NONE;
 
-    ev->timedout = 0;
+    if (ctx->route->deadline) {
+        ngx_http_llm_deadline_sooner(&next, ctx->start, ctx->route->deadline,
+                                     NGX_HTTP_LLM_DEADLINE_FAIL,
+                                     NGX_HTTP_LLM_FAULT_DEADLINE);
+    }
 
-    if (c == NULL || ctx->now.provider == NULL) {
-        return;
+    if (ctx->pausing) {
+        ngx_http_llm_deadline_sooner(&next, ctx->pause_start, ctx->pause,
+                                     NGX_HTTP_LLM_DEADLINE_RESUME,
+                                     NGX_HTTP_LLM_FAULT_NONE);
+        return next;
+    }
+
+    if (!ctx->committed) {
+        ngx_http_llm_deadline_attempt(ctx, &next);
+        return next;
     }
 
     timeout = &ctx->now.provider->timeout;
 
-    if (ctx->committed) {
-
-        if (u->pipe && u->pipe->read_length != ctx->read_length) {
-
-            /* nginx's buffers fill, and our filter is not asked yet */
-
-            ctx->read_length = u->pipe->read_length;
-            ctx->last_read = ngx_current_msec;
-        }
-
-        if (c->read->ready || r->connection->buffered) {
-
-            /* it is the caller who is slow */
-
-            ctx->last_read = ngx_current_msec;
-        }
-
-        deadline = ctx->last_read + timeout->idle;
-        fault = NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT;
-
-    } else if (u->state->connect_time == (ngx_msec_t) -1) {
-        deadline = u->start_time + timeout->connect;
-        fault = NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT;
-
+    if (ctx->finished) {
+        ngx_http_llm_deadline_sooner(&next, ctx->last_read,
+                                     NGX_HTTP_LLM_LINGER,
+                                     NGX_HTTP_LLM_DEADLINE_END,
+                                     NGX_HTTP_LLM_FAULT_NONE);
     } else {
-        deadline = u->start_time + u->state->connect_time
-                   + (ctx->stream ? timeout->header : timeout->answer);
-        fault = NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT;
+        ngx_http_llm_deadline_sooner(&next, ctx->last_read, timeout->idle,
+                                     NGX_HTTP_LLM_DEADLINE_FAIL,
+                                     NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT);
     }
 
-    if ((ngx_msec_int_t) (deadline - ngx_current_msec) > 0) {
-        ngx_add_timer(ev, deadline - ngx_current_msec);
-        return;
-    }
-
-    ngx_http_llm_deadline_expire(r, ctx, fault);
+    return next;
 }
 
 
-/* Ends the attempt as a timeout of nginx's own would. */
+/* Before the commit. */
 
 static void
-ngx_http_llm_deadline_expire(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_fault_e fault)
+ngx_http_llm_deadline_attempt(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_deadline_t *next)
 {
-    ngx_event_t       *ev;
-    ngx_connection_t  *c, *pc;
+    ngx_uint_t                held;
+    ngx_msec_t                connected;
+    ngx_http_upstream_t      *u;
+    ngx_http_llm_commit_t    *commit;
+    ngx_http_llm_timeouts_t  *timeout;
 
-    c = r->connection;
-    pc = r->upstream->peer.connection;
+    u = ctx->request->upstream;
+    timeout = &ctx->now.provider->timeout;
+    held = ctx->hold && ctx->hold->what != NGX_HTTP_LLM_HOLD_NOTHING;
 
-    ctx->fault = fault;
+    if (ctx->stream && timeout->first_token && !ctx->content) {
+        ngx_http_llm_deadline_sooner(next, u->start_time,
+                                     timeout->first_token,
+                                     NGX_HTTP_LLM_DEADLINE_FAIL,
+                                     NGX_HTTP_LLM_FAULT_FIRST_TOKEN_TIMEOUT);
+    }
 
-    ev = (fault == NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT) ? pc->write : pc->read;
+    if (held) {
+        ngx_http_llm_deadline_sooner(next, ctx->last_read, timeout->idle,
+                                     NGX_HTTP_LLM_DEADLINE_FAIL,
+                                     NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT);
 
-    ev->timedout = 1;
+        commit = &ctx->route->commit;
 
-    ngx_http_set_log_request(c->log, r);
+        if (ctx->content && commit->time) {
+            ngx_http_llm_deadline_sooner(next, ctx->first_token, commit->time,
+                                         NGX_HTTP_LLM_DEADLINE_COMMIT,
+                                         NGX_HTTP_LLM_FAULT_NONE);
+        }
 
-    ev->handler(ev);
+        return;
+    }
 
-    ngx_http_run_posted_requests(c);
+    connected = u->state->connect_time;
+
+    if (connected == (ngx_msec_t) -1) {
+        ngx_http_llm_deadline_sooner(next, u->start_time, timeout->connect,
+                                     NGX_HTTP_LLM_DEADLINE_FAIL,
+                                     NGX_HTTP_LLM_FAULT_CONNECT_TIMEOUT);
+        connected = 0;
+    }
+
+    ngx_http_llm_deadline_sooner(next, u->start_time + connected,
+                                 ctx->stream ? timeout->header
+                                             : timeout->answer,
+                                 NGX_HTTP_LLM_DEADLINE_FAIL,
+                                 NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT);
+}
+
+
+static void
+ngx_http_llm_deadline_sooner(ngx_http_llm_deadline_t *next, ngx_msec_t since,
+    ngx_msec_t time, ngx_http_llm_deadline_e then, ngx_http_llm_fault_e fault)
+{
+    ngx_msec_int_t  left;
+
+    left = (ngx_msec_int_t) (since + time - ngx_current_msec);
+
+    if (left < 0) {
+        left = 0;
+    }
+
+    if ((ngx_msec_t) left < next->left) {
+        next->left = left;
+        next->then = then;
+        next->fault = fault;
+    }
 }

@@ -506,6 +506,51 @@ ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status)
 }
 
 
+/*
+ * The event that tells a caller that a stream is broken, in the dialect of
+ * the request.  open: the stream broke inside of an event, which is ended.
+ */
+
+ngx_buf_t *
+ngx_http_llm_error_event(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    const char *what, ngx_uint_t open)
+{
+    ngx_buf_t   *b;
+    const char  *fmt;
+
+    if (ngx_http_llm_is_anthropic(r)) {
+        fmt = "%sevent: error\ndata: {\"type\":\"error\",\"error\":"
+              "{\"type\":\"api_error\",\"message\":\"The stream of provider "
+              "%V is incomplete: %s.\"}}\n\n";
+
+    } else if (r->uri.len >= sizeof("/responses") - 1
+               && ngx_strncmp(r->uri.data + r->uri.len
+                              - (sizeof("/responses") - 1), "/responses",
+                              sizeof("/responses") - 1)
+                  == 0)
+    {
+        fmt = "%sevent: error\ndata: {\"type\":\"error\","
+              "\"code\":\"stream_broken\",\"message\":\"The stream of "
+              "provider %V is incomplete: %s.\",\"param\":null}\n\n";
+
+    } else {
+        fmt = "%sdata: {\"error\":{\"message\":\"The stream of provider %V is "
+              "incomplete: %s.\",\"type\":\"server_error\",\"param\":null,"
+              "\"code\":\"stream_broken\"}}\n\n";
+    }
+
+    b = ngx_create_temp_buf(r->pool, 320 + ctx->now.provider->name.len);
+    if (b == NULL) {
+        return NULL;
+    }
+
+    b->last = ngx_slprintf(b->last, b->end, fmt, open ? "\n\n" : "",
+                           &ctx->now.provider->name, what);
+
+    return b;
+}
+
+
 static ngx_http_llm_error_t *
 ngx_http_llm_find_error(ngx_uint_t status)
 {

@@ -21,6 +21,8 @@ static ngx_int_t ngx_http_llm_answer_headers(ngx_http_request_t *r,
 static void ngx_http_llm_drop_header(ngx_http_request_t *r, ngx_str_t *name);
 static ngx_int_t ngx_http_llm_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
+static void ngx_http_llm_answer_body(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_chain_t *in);
 
 
 static ngx_str_t  ngx_http_llm_provider_header =
@@ -180,32 +182,6 @@ ngx_http_llm_drop_header(ngx_http_request_t *r, ngx_str_t *name)
 }
 
 
-/* name and value live as long as the request */
-
-ngx_int_t
-ngx_http_llm_push_header(ngx_http_request_t *r, const char *name,
-    ngx_str_t *value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = 1;
-    h->key.data = (u_char *) name;
-    h->key.len = ngx_strlen(name);
-    h->value = *value;
-    h->lowcase_key = NULL;
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
-
-    return NGX_OK;
-}
-
-
 static ngx_int_t
 ngx_http_llm_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 {
@@ -218,9 +194,9 @@ ngx_http_llm_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
         return ngx_http_next_body_filter(r, in);
     }
 
-    ctx->last_read = ngx_current_msec;
-
     if (ctx->error == NULL) {
+        ngx_http_llm_answer_body(r, ctx, in);
+
         return ngx_http_next_body_filter(r, in);
     }
 
@@ -240,4 +216,38 @@ ngx_http_llm_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
     out.next = NULL;
 
     return ngx_http_next_body_filter(r, &out);
+}
+
+
+/* A provider is heard. */
+
+static void
+ngx_http_llm_answer_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_chain_t *in)
+{
+    if (!ctx->committed) {
+        return;
+    }
+
+    if (ctx->watch) {
+        ngx_http_llm_watch(r, ctx, in);
+
+    } else {
+        ctx->last_read = ngx_current_msec;
+    }
+
+    if (!ctx->no_last) {
+        return;
+    }
+
+    /* the end of a broken stream is not the end of an answer */
+
+    for ( /* void */ ; in; in = in->next) {
+        if (in->buf->last_buf) {
+            in->buf->last_buf = 0;
+            in->buf->flush = 1;
+
+            r->keepalive = 0;
+        }
+    }
 }

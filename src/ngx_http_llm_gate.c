@@ -15,9 +15,6 @@
  */
 
 
-static ngx_http_llm_ctx_t *ngx_http_llm_create_ctx(ngx_http_request_t *r,
-    ngx_http_llm_loc_conf_t *llcf);
-static void ngx_http_llm_cleanup(void *data);
 static ngx_http_llm_route_t *ngx_http_llm_eval_route(ngx_http_request_t *r,
     ngx_http_llm_loc_conf_t *llcf);
 static ngx_int_t ngx_http_llm_read_body(ngx_http_request_t *r,
@@ -34,9 +31,11 @@ static ngx_uint_t ngx_http_llm_content_type_is(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_llm_gate_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                 rc;
-    ngx_http_llm_ctx_t       *ctx;
-    ngx_http_llm_loc_conf_t  *llcf;
+    ngx_int_t                  rc;
+    ngx_http_llm_ctx_t        *ctx;
+    ngx_http_llm_route_t      *route;
+    ngx_http_llm_loc_conf_t   *llcf;
+    ngx_http_llm_main_conf_t  *mcf;
 
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
@@ -53,12 +52,22 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
         return ctx->body_ready ? ngx_http_llm_decide(r, ctx) : NGX_DONE;
     }
 
-    ctx = ngx_http_llm_create_ctx(r, llcf);
+    route = ngx_http_llm_eval_route(r, llcf);
+    if (route == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ctx = ngx_http_llm_create_ctx(r, llcf, route);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     llm_count(ngx_http_llm_counters(ctx->route->record), LLM_REQUESTS);
+
+    if (ctx->route->retry_set) {
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+        llm_budget_request(&ctx->route->record->budget, ngx_http_llm_now(mcf));
+    }
 
     /* whatever the model is, nobody would take the request */
 
@@ -73,105 +82,6 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_llm_decide(r, ctx);
-}
-
-
-static ngx_http_llm_ctx_t *
-ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf)
-{
-    ngx_pool_cleanup_t    *cln;
-    ngx_http_llm_ctx_t    *ctx, *previous;
-    ngx_http_llm_route_t  *route;
-
-    route = ngx_http_llm_eval_route(r, llcf);
-    if (route == NULL) {
-        return NULL;
-    }
-
-    previous = ngx_http_llm_get_ctx(r);
-
-    if (previous) {
-
-        /* another gate let the request in, but it went elsewhere: to here */
-
-        ngx_http_llm_report(previous, &previous->next, LLM_CLASS_NEUTRAL, 0,
-                            NGX_HTTP_LLM_FAULT_NONE, 0);
-    }
-
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_llm_ctx_t));
-    if (cln == NULL) {
-        return NULL;
-    }
-
-    ctx = cln->data;
-
-    ngx_memzero(ctx, sizeof(ngx_http_llm_ctx_t));
-
-    ctx->fares = ngx_pcalloc(r->pool, route->uses.nelts
-                                      * sizeof(ngx_http_llm_fare_t));
-    if (ctx->fares == NULL) {
-        return NULL;
-    }
-
-    ctx->request = r;
-    ctx->previous = previous;
-    ctx->llcf = llcf;
-    ctx->route = route;
-    ctx->completion = llm_verdict_completion(r->uri.data, r->uri.len);
-
-    cln->handler = ngx_http_llm_cleanup;
-
-    ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
-
-    return ctx;
-}
-
-
-/* Whatever became of the request: nothing that was admitted stays out. */
-
-static void
-ngx_http_llm_cleanup(void *data)
-{
-    ngx_http_llm_ctx_t *ctx = data;
-
-    ngx_http_llm_deadline_stop(ctx);
-
-    ngx_http_llm_report(ctx, &ctx->next, LLM_CLASS_NEUTRAL, 0,
-                        NGX_HTTP_LLM_FAULT_NONE, 0);
-    ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_NEUTRAL, 0,
-                        NGX_HTTP_LLM_FAULT_NONE, 0);
-}
-
-
-/*
- * The context of a request.  An internal redirect clears what nginx keeps
- * for modules, but not the cleanups of the pool.
- */
-
-ngx_http_llm_ctx_t *
-ngx_http_llm_get_ctx(ngx_http_request_t *r)
-{
-    ngx_pool_cleanup_t  *cln;
-    ngx_http_llm_ctx_t  *ctx;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
-
-    if (ctx || !(r->internal || r->filter_finalize)) {
-        return ctx;
-    }
-
-    for (cln = r->pool->cleanup; cln; cln = cln->next) {
-
-        if (cln->handler == ngx_http_llm_cleanup) {
-            ctx = cln->data;
-
-            if (ctx->request == r) {
-                return ctx;
-            }
-        }
-    }
-
-    return NULL;
 }
 
 

@@ -30,7 +30,6 @@ static ngx_int_t ngx_http_llm_governed_callers(ngx_http_request_t *r,
 /*
  * The first two are always written: the endpoint's host, and none, so that
  * the connection is kept.  Answers must be readable, so none is compressed.
- * An account that the caller names would not fit the provider's own key.
  */
 
 static ngx_str_t  ngx_http_llm_host_header = ngx_string("Host");
@@ -38,19 +37,6 @@ static ngx_str_t  ngx_http_llm_host_header = ngx_string("Host");
 static ngx_str_t  ngx_http_llm_removed_headers[] = {
     ngx_string("Connection"),
     ngx_string("Accept-Encoding"),
-    ngx_null_string
-};
-
-static ngx_str_t  ngx_http_llm_secret_headers[] = {
-    ngx_string("Authorization"),
-    ngx_string("Proxy-Authorization"),
-    ngx_string("Cookie"),
-    ngx_string("X-Api-Key"),
-    ngx_string("Api-Key"),
-    ngx_string("X-Goog-Api-Key"),
-    ngx_string("X-Goog-User-Project"),
-    ngx_string("OpenAI-Organization"),
-    ngx_string("OpenAI-Project"),
     ngx_null_string
 };
 
@@ -316,57 +302,4 @@ ngx_http_llm_governed_callers(ngx_http_request_t *r,
     v->not_found = 0;
 
     return NGX_OK;
-}
-
-
-/* Whether callers send credentials in a header of this name. */
-
-ngx_uint_t
-ngx_http_llm_is_secret_header(ngx_str_t *name)
-{
-    ngx_str_t  *secret;
-
-    for (secret = ngx_http_llm_secret_headers; secret->len; secret++) {
-        if (secret->len == name->len
-            && ngx_strncasecmp(secret->data, name->data, name->len) == 0)
-        {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-/* The first header of this name that was not removed. */
-
-ngx_table_elt_t *
-ngx_http_llm_find_header(ngx_list_t *headers, ngx_str_t *name)
-{
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h;
-
-    part = &headers->part;
-    h = part->elts;
-
-    for (i = 0; /* void */; i++) {
-
-        if (i >= part->nelts) {
-            if (part->next == NULL) {
-                return NULL;
-            }
-
-            part = part->next;
-            h = part->elts;
-            i = 0;
-        }
-
-        if (h[i].key.len == name->len
-            && h[i].hash
-            && ngx_strncasecmp(h[i].key.data, name->data, name->len) == 0)
-        {
-            return &h[i];
-        }
-    }
 }

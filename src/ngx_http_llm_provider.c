@@ -22,7 +22,8 @@ typedef struct {
     size_t                        offset;
     ngx_uint_t                    min;
     ngx_uint_t                    max;
-    ngx_uint_t                    time;           /* ms */
+    unsigned                      time:1;         /* ms */
+    unsigned                      off:1;          /* "off" is 0 */
 } ngx_http_llm_number_t;
 
 
@@ -37,33 +38,36 @@ static char *ngx_http_llm_number(ngx_conf_t *cf, ngx_str_t *word,
 
 static ngx_http_llm_number_t  ngx_http_llm_circuit_numbers[] = {
     { ngx_string("failure_threshold"),
-      offsetof(llm_circuit_conf_t, failure_threshold), 1, 255, 0 },
+      offsetof(llm_circuit_conf_t, failure_threshold), 1, 255, 0, 0 },
     { ngx_string("success_threshold"),
-      offsetof(llm_circuit_conf_t, success_threshold), 1, 255, 0 },
+      offsetof(llm_circuit_conf_t, success_threshold), 1, 255, 0, 0 },
     { ngx_string("open"),
-      offsetof(llm_circuit_conf_t, open), 1, LLM_CIRCUIT_LONGEST, 1 },
+      offsetof(llm_circuit_conf_t, open), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
     { ngx_string("open_max"),
-      offsetof(llm_circuit_conf_t, open_max), 1, LLM_CIRCUIT_LONGEST, 1 },
+      offsetof(llm_circuit_conf_t, open_max), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
     { ngx_string("half_open_max_calls"),
       offsetof(llm_circuit_conf_t, half_open_max_calls),
-      1, LLM_CIRCUIT_PERMITS, 0 },
+      1, LLM_CIRCUIT_PERMITS, 0, 0 },
     { ngx_string("half_open_timeout"),
       offsetof(llm_circuit_conf_t, half_open_timeout),
-      1, LLM_CIRCUIT_LONGEST, 1 },
-    { ngx_null_string, 0, 0, 0, 0 }
+      1, LLM_CIRCUIT_LONGEST, 1, 0 },
+    { ngx_null_string, 0, 0, 0, 0, 0 }
 };
 
 
 static ngx_http_llm_number_t  ngx_http_llm_timeout_numbers[] = {
     { ngx_string("connect"),
-      offsetof(ngx_http_llm_timeouts_t, connect), 1, LLM_CIRCUIT_LONGEST, 1 },
+      offsetof(ngx_http_llm_timeouts_t, connect), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
     { ngx_string("header"),
-      offsetof(ngx_http_llm_timeouts_t, header), 1, LLM_CIRCUIT_LONGEST, 1 },
+      offsetof(ngx_http_llm_timeouts_t, header), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
     { ngx_string("answer"),
-      offsetof(ngx_http_llm_timeouts_t, answer), 1, LLM_CIRCUIT_LONGEST, 1 },
+      offsetof(ngx_http_llm_timeouts_t, answer), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
+    { ngx_string("first_token"),
+      offsetof(ngx_http_llm_timeouts_t, first_token),
+      1, LLM_CIRCUIT_LONGEST, 1, 1 },
     { ngx_string("idle"),
-      offsetof(ngx_http_llm_timeouts_t, idle), 1, LLM_CIRCUIT_LONGEST, 1 },
-    { ngx_null_string, 0, 0, 0, 0 }
+      offsetof(ngx_http_llm_timeouts_t, idle), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
+    { ngx_null_string, 0, 0, 0, 0, 0 }
 };
 
 
@@ -506,6 +510,11 @@ ngx_http_llm_number(ngx_conf_t *cf, ngx_str_t *word,
 
     s.data = word->data + number->name.len + 1;
     s.len = word->len - number->name.len - 1;
+
+    if (number->off && s.len == 3 && ngx_strncmp(s.data, "off", 3) == 0) {
+        *(uint32_t *) ((char *) conf + number->offset) = 0;
+        return NGX_CONF_OK;
+    }
 
     n = number->time ? ngx_parse_time(&s, 0) : ngx_atoi(s.data, s.len);
 

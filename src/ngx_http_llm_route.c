@@ -13,6 +13,9 @@
  */
 
 
+static ngx_int_t ngx_http_llm_retry_word(ngx_http_llm_retry_t *retry,
+    ngx_str_t *word);
+static ngx_uint_t ngx_http_llm_word_is(ngx_str_t *word, const char *is);
 static ngx_int_t ngx_http_llm_init_route(ngx_conf_t *cf,
     ngx_http_upstream_srv_conf_t *us);
 
@@ -20,7 +23,21 @@ static ngx_int_t ngx_http_llm_init_route(ngx_conf_t *cf,
 void *
 ngx_http_llm_create_route(ngx_conf_t *cf)
 {
-    return ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_route_t));
+    ngx_http_llm_route_t  *route;
+
+    route = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_route_t));
+    if (route == NULL) {
+        return NULL;
+    }
+
+    route->retry.rounds = 1;
+    route->retry.budget = 20;
+    route->retry.pause.base = 500;
+    route->retry.pause.max = 8000;
+    route->retry.pause.factor = 2000;
+    route->retry.pause.jitter = 500;
+
+    return route;
 }
 
 
@@ -138,6 +155,250 @@ ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                            "expected \"priority\"", &value[1]);
         return NGX_CONF_ERROR;
     }
+
+    return NGX_CONF_OK;
+}
+
+
+/* llm_commit header | first_token | window=TIME|SIZE | complete */
+
+char *
+ngx_http_llm_commit_when(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_route_t *route = conf;
+
+    ssize_t                 size;
+    ngx_int_t               time;
+    ngx_str_t              *value, s;
+    ngx_http_llm_commit_t  *commit;
+
+    if (route->commit_set) {
+        return "is duplicate";
+    }
+
+    route->commit_set = 1;
+
+    value = cf->args->elts;
+    commit = &route->commit;
+
+    if (ngx_strcmp(value[1].data, "header") == 0) {
+        commit->when = NGX_HTTP_LLM_COMMIT_HEADER;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "first_token") == 0) {
+        commit->when = NGX_HTTP_LLM_COMMIT_FIRST_TOKEN;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[1].data, "complete") == 0) {
+        commit->when = NGX_HTTP_LLM_COMMIT_COMPLETE;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strncmp(value[1].data, "window=", 7) == 0) {
+
+        s.data = value[1].data + 7;
+        s.len = value[1].len - 7;
+
+        commit->when = NGX_HTTP_LLM_COMMIT_WINDOW;
+
+        /* a size ends in "k" or is a multiple of it, a time says its unit */
+
+        if (s.len && (s.data[s.len - 1] | 0x20) == 'k') {
+
+            size = ngx_parse_size(&s);
+
+            if (size > 0 && size <= NGX_HTTP_LLM_HOLD_MAX) {
+                commit->size = size;
+                return NGX_CONF_OK;
+            }
+
+        } else if (s.len && s.data[s.len - 1] > '9') {
+
+            time = ngx_parse_time(&s, 0);
+
+            if (time > 0 && time <= 600000) {
+                commit->time = time;
+                return NGX_CONF_OK;
+            }
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid value \"%V\" in \"llm_commit\": expected "
+                       "\"header\", \"first_token\", \"window=TIME\" of at "
+                       "most 10m, \"window=SIZE\" of at most %dk, or "
+                       "\"complete\"", &value[1],
+                       NGX_HTTP_LLM_HOLD_MAX / 1024);
+
+    return NGX_CONF_ERROR;
+}
+
+
+/*
+ * llm_retry [same=N] [rounds=N] [base=TIME] [max=TIME] [factor=N] [jitter=N]
+ *           [budget=N%]
+ */
+
+char *
+ngx_http_llm_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_route_t *route = conf;
+
+    ngx_str_t    *value;
+    ngx_uint_t    i;
+
+    if (route->retry_set) {
+        return "is duplicate";
+    }
+
+    route->retry_set = 1;
+
+    value = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_http_llm_retry_word(&route->retry, &value[i]) == NGX_OK) {
+            continue;
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"llm_retry\": "
+                           "expected same=0..10, rounds=1..10, base=TIME, "
+                           "max=TIME of at most 10m, factor=1..10, "
+                           "jitter=0..1, budget=0%%..100%%", &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (route->retry.pause.max < route->retry.pause.base) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"max\" is less than \"base\" in \"llm_retry\"");
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_retry_word(ngx_http_llm_retry_t *retry, ngx_str_t *word)
+{
+    u_char     *p;
+    ngx_int_t   n, min, max;
+    ngx_str_t   key, value;
+    uint32_t   *field;
+
+    p = ngx_strlchr(word->data, word->data + word->len, '=');
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    key.data = word->data;
+    key.len = p - word->data;
+
+    value.data = p + 1;
+    value.len = word->data + word->len - value.data;
+
+    if (ngx_http_llm_word_is(&key, "same")) {
+        field = &retry->same;
+        n = ngx_atoi(value.data, value.len);
+        min = 0;
+        max = 10;
+
+    } else if (ngx_http_llm_word_is(&key, "rounds")) {
+        field = &retry->rounds;
+        n = ngx_atoi(value.data, value.len);
+        min = 1;
+        max = 10;
+
+    } else if (ngx_http_llm_word_is(&key, "base")) {
+        field = &retry->pause.base;
+        n = ngx_parse_time(&value, 0);
+        min = 1;
+        max = 600000;
+
+    } else if (ngx_http_llm_word_is(&key, "max")) {
+        field = &retry->pause.max;
+        n = ngx_parse_time(&value, 0);
+        min = 1;
+        max = 600000;
+
+    } else if (ngx_http_llm_word_is(&key, "factor")) {
+        field = &retry->pause.factor;
+        n = ngx_atofp(value.data, value.len, 3);
+        min = 1000;
+        max = 10000;
+
+    } else if (ngx_http_llm_word_is(&key, "jitter")) {
+        field = &retry->pause.jitter;
+        n = ngx_atofp(value.data, value.len, 3);
+        min = 0;
+        max = 1000;
+
+    } else if (ngx_http_llm_word_is(&key, "budget")
+               && value.len && value.data[value.len - 1] == '%')
+    {
+        field = &retry->budget;
+        n = ngx_atoi(value.data, value.len - 1);
+        min = 0;
+        max = 100;
+
+    } else {
+        return NGX_ERROR;
+    }
+
+    if (n == NGX_ERROR || n < min || n > max) {
+        return NGX_ERROR;
+    }
+
+    *field = (uint32_t) n;
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_word_is(ngx_str_t *word, const char *is)
+{
+    return word->len == ngx_strlen(is)
+           && ngx_strncmp(word->data, is, word->len) == 0;
+}
+
+
+/* llm_deadline TIME | off */
+
+char *
+ngx_http_llm_deadline(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_route_t *route = conf;
+
+    ngx_int_t   time;
+    ngx_str_t  *value;
+
+    if (route->deadline_set) {
+        return "is duplicate";
+    }
+
+    route->deadline_set = 1;
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        return NGX_CONF_OK;
+    }
+
+    time = ngx_parse_time(&value[1], 0);
+
+    if (time <= 0 || time > LLM_CIRCUIT_LONGEST) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"llm_deadline\": "
+                           "expected a time of 1ms to 1d, such as 2m, or "
+                           "\"off\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    route->deadline = time;
 
     return NGX_CONF_OK;
 }

@@ -204,7 +204,8 @@ ngx_http_llm_status_calls(ngx_http_llm_main_conf_t *mcf,
         { "throttled_calls", LLM_CALLS_THROTTLED },
         { "neutral_calls", LLM_CALLS_NEUTRAL },
         { "late_calls", LLM_CALLS_LATE },
-        { "stream_errors", LLM_STREAM_ERRORS }
+        { "stream_errors", LLM_STREAM_ERRORS },
+        { "unreadable_frames", LLM_UNREADABLE_FRAMES }
     };
 
     n = mcf->sh->nslots;

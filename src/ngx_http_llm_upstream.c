@@ -94,6 +94,11 @@ ngx_http_llm_hook(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     u->finalize_request = ngx_http_llm_finalize_request;
 
     ctx->upstream = u;
+
+    ctx->timer.handler = ngx_http_llm_expire;
+    ctx->timer.log = r->connection->log;
+    ctx->timer.data = ctx;
+
     ctx->http_version = r->http_version;
     ctx->hooked = 1;
 }
@@ -174,8 +179,22 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 
     } else {
 
+        if (ctx->pause && !ctx->resumed) {
+            return ngx_http_llm_pause(pc, ctx);
+        }
+
+        if (ctx->resumed) {
+            ngx_http_llm_pause_done(r, ctx);
+            ngx_http_llm_retry_choose(ctx);
+        }
+
         if (ctx->next.provider == NULL) {
             return NGX_BUSY;
+        }
+
+        if (ctx->attempts && ctx->next.use != ctx->now.use) {
+            llm_count(ngx_http_llm_counters(ctx->route->record),
+                      LLM_FAILOVERS);
         }
 
         ctx->now = ctx->next;
@@ -184,14 +203,16 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 
         ctx->attempts++;
         ctx->fallback = (ctx->now.use != ctx->first);
-
-        if (ctx->attempts > 1) {
-            llm_count(ngx_http_llm_counters(ctx->route->record),
-                      LLM_FAILOVERS);
-        }
     }
 
     ctx->fault = NGX_HTTP_LLM_FAULT_NONE;
+    ctx->content = 0;
+    ctx->watch = 0;
+
+    if (ctx->hold) {
+        ctx->hold->what = NGX_HTTP_LLM_HOLD_NOTHING;
+        ctx->hold->bytes = 0;
+    }
 
     if (again && ngx_http_llm_start_over(r, ctx) != NGX_OK) {
         return NGX_ERROR;
@@ -221,7 +242,7 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
         return NGX_ERROR;
     }
 
-    ngx_http_llm_deadline_start(ctx);
+    ngx_http_llm_deadline_update(ctx);
 
     return NGX_OK;
 }
@@ -409,7 +430,7 @@ ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
         ngx_http_llm_attempt_failed(r, ctx, LLM_CLASS_FAILURE, 0, fault, 0);
     }
 
-    pc->tries = ctx->next.provider ? 1 : 0;
+    pc->tries = (ctx->next.provider || ctx->pause) ? 1 : 0;
 }
 
 
@@ -443,6 +464,10 @@ ngx_http_llm_what_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         return NGX_HTTP_LLM_FAULT_CONNECT;
     }
 
+    if (ctx->hold && ctx->hold->what != NGX_HTTP_LLM_HOLD_NOTHING) {
+        return NGX_HTTP_LLM_FAULT_BROKEN;
+    }
+
     if (u->buffer.start && u->buffer.last == u->buffer.end) {
         return NGX_HTTP_LLM_FAULT_HEADER;
     }
@@ -462,10 +487,9 @@ ngx_http_llm_what_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 static void
 ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
 {
-    ngx_uint_t               broken, gone;
-    ngx_http_llm_ctx_t      *ctx;
-    ngx_http_upstream_t     *u;
-    ngx_http_llm_fault_e     fault;
+    ngx_uint_t            gone;
+    ngx_http_llm_ctx_t   *ctx;
+    ngx_http_upstream_t  *u;
 
     ctx = ngx_http_llm_get_ctx(r);
     u = r->upstream;
@@ -477,6 +501,7 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
     }
 
     ngx_http_llm_deadline_stop(ctx);
+    ngx_http_llm_pause_done(r, ctx);
 
     ngx_http_llm_report(ctx, &ctx->next, LLM_CLASS_NEUTRAL, 0,
                         NGX_HTTP_LLM_FAULT_NONE, 0);
@@ -487,41 +512,24 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
            || r->connection->error || r->connection->timedout
            || (u->pipe && u->pipe->downstream_error);
 
-    /* NGX_ERROR: the answer is not what its framing says */
-
-    broken = rc == NGX_HTTP_BAD_GATEWAY || rc == NGX_HTTP_GATEWAY_TIME_OUT
-             || (rc == NGX_ERROR && ctx->committed && !gone);
-
-    if (ctx->committed) {
-
-        if (broken) {
-            fault = ctx->fault ? ctx->fault : NGX_HTTP_LLM_FAULT_BROKEN;
-
-            ngx_http_llm_report_break(ctx, fault);
-            ctx->outcome = NGX_HTTP_LLM_OUTCOME_TRUNCATED;
-
-            ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                          "llm: provider \"%V\": %s in the answer",
-                          &ctx->now.provider->name,
-                          ngx_http_llm_fault(fault));
-
-        } else if (gone) {
-            ctx->outcome = NGX_HTTP_LLM_OUTCOME_ABORTED;
-
-        } else {
-            ctx->outcome = ctx->fallback ? NGX_HTTP_LLM_OUTCOME_FAILOVER
-                                         : NGX_HTTP_LLM_OUTCOME_OK;
-        }
-
-    } else if (gone) {
+    if (gone) {
         ctx->outcome = NGX_HTTP_LLM_OUTCOME_ABORTED;
 
-    } else {
+    } else if (!ctx->committed) {
         ctx->outcome = NGX_HTTP_LLM_OUTCOME_ERROR;
 
-        if (broken || rc == NGX_HTTP_TOO_MANY_REQUESTS) {
+        if (rc == NGX_HTTP_BAD_GATEWAY || rc == NGX_HTTP_GATEWAY_TIME_OUT
+            || rc == NGX_HTTP_TOO_MANY_REQUESTS)
+        {
             ngx_http_llm_all_failed(ctx, rc);
         }
+
+    } else if (ngx_http_llm_watch_end(r, ctx, rc) != NGX_OK) {
+        ctx->outcome = NGX_HTTP_LLM_OUTCOME_TRUNCATED;
+
+    } else {
+        ctx->outcome = ctx->fallback ? NGX_HTTP_LLM_OUTCOME_FAILOVER
+                                     : NGX_HTTP_LLM_OUTCOME_OK;
     }
 
     ctx->finalize_request(r, rc);

@@ -21,6 +21,8 @@ static ngx_int_t ngx_http_llm_variable_reject(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_stream(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_first_token(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_outcome(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_value(ngx_http_variable_value_t *v,
@@ -49,6 +51,9 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
 
     { ngx_string("llm_stream"), NULL, ngx_http_llm_variable_stream, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_first_token"), NULL,
+      ngx_http_llm_variable_first_token, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("llm_outcome"), NULL, ngx_http_llm_variable_outcome, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
@@ -221,6 +226,36 @@ ngx_http_llm_variable_stream(ngx_http_request_t *r,
     }
 
     return ngx_http_llm_value(v, (u_char *) (ctx->stream ? "1" : "0"), 1);
+}
+
+
+/* Seconds from the request to the first content token of the answer. */
+
+static ngx_int_t
+ngx_http_llm_variable_first_token(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char              *p;
+    ngx_msec_t           ms;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_llm_get_ctx(r);
+
+    if (ctx == NULL || !ctx->committed || !ctx->content) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_TIME_T_LEN + 4);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ms = ctx->first_token - ctx->start;
+
+    return ngx_http_llm_value(v, p, ngx_sprintf(p, "%T.%03M",
+                                                (time_t) ms / 1000, ms % 1000)
+                                    - p);
 }
 
 

@@ -200,6 +200,13 @@ void llm_circuit_break(llm_circuit_t *c, const llm_circuit_conf_t *conf,
     llm_transition_t *tr);
 
 /*
+ * A provider said in a good answer that it will not take more for so long:
+ * it is left alone as after a throttle.
+ */
+void llm_circuit_throttle(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    uint32_t ms, uint32_t now);
+
+/*
  * Sets the operator's word; false if it was that already.  State, level,
  * count and deadline stay; the epoch moves, so verdicts on calls that were
  * admitted before are late and their permits void.  *tr: from and to are

@@ -289,3 +289,13 @@ llm_circuit_break(llm_circuit_t *c, const llm_circuit_conf_t *conf,
         llm_circuit_judge(c, &report, late, tr);
     }
 }
+
+
+void
+llm_circuit_throttle(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    uint32_t ms, uint32_t now)
+{
+    if (!conf->off) {
+        llm_throttle_set(c, ms, now);
+    }
+}

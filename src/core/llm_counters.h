@@ -28,6 +28,7 @@ enum {
     LLM_CALLS_REJECTED,
     LLM_CALLS_LATE,
     LLM_STREAM_ERRORS,
+    LLM_UNREADABLE_FRAMES,
     LLM_LAST_SUCCESS /* not a count: wall clock, ms */
 };
 

@@ -1,0 +1,127 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * A request's context: it lives as long as the request's memory, whatever
+ * nginx does with the request.
+ */
+
+
+static void ngx_http_llm_cleanup(void *data);
+
+
+ngx_http_llm_ctx_t *
+ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
+    ngx_http_llm_route_t *route)
+{
+    ngx_pool_cleanup_t  *cln;
+    ngx_http_llm_ctx_t  *ctx, *previous;
+
+    previous = ngx_http_llm_get_ctx(r);
+
+    if (previous) {
+
+        /* another gate let the request in, but it went elsewhere: to here */
+
+        ngx_http_llm_report(previous, &previous->next, LLM_CLASS_NEUTRAL, 0,
+                            NGX_HTTP_LLM_FAULT_NONE, 0);
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_llm_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = cln->data;
+
+    ngx_memzero(ctx, sizeof(ngx_http_llm_ctx_t));
+
+    ctx->fares = ngx_pcalloc(r->pool, route->uses.nelts
+                                      * sizeof(ngx_http_llm_fare_t));
+    if (ctx->fares == NULL) {
+        return NULL;
+    }
+
+    ctx->request = r;
+    ctx->previous = previous;
+    ctx->start = ngx_current_msec;
+    ctx->llcf = llcf;
+    ctx->route = route;
+    ctx->completion = llm_verdict_completion(r->uri.data, r->uri.len);
+
+    cln->handler = ngx_http_llm_cleanup;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
+
+    return ctx;
+}
+
+
+/* Whatever became of the request: nothing that was admitted stays out. */
+
+static void
+ngx_http_llm_cleanup(void *data)
+{
+    ngx_http_llm_ctx_t *ctx = data;
+
+    if (ctx->timer.timer_set) {
+        ngx_del_timer(&ctx->timer);
+    }
+
+    ngx_http_llm_report(ctx, &ctx->next, LLM_CLASS_NEUTRAL, 0,
+                        NGX_HTTP_LLM_FAULT_NONE, 0);
+    ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_NEUTRAL, 0,
+                        NGX_HTTP_LLM_FAULT_NONE, 0);
+}
+
+
+/*
+ * The context of a request.  An internal redirect clears what nginx keeps
+ * for modules, but not the cleanups of the pool.
+ */
+
+ngx_http_llm_ctx_t *
+ngx_http_llm_get_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t  *cln;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
+
+    if (ctx || !(r->internal || r->filter_finalize)) {
+        return ctx;
+    }
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+
+        if (cln->handler == ngx_http_llm_cleanup) {
+            ctx = cln->data;
+
+            if (ctx->request == r) {
+                return ctx;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+/* What the verdicts want to know of the call under way. */
+
+llm_call_t
+ngx_http_llm_call(ngx_http_llm_ctx_t *ctx)
+{
+    llm_call_t  call;
+
+    call.completion = ctx->completion;
+    call.own_key = ctx->now.provider->own_key;
+
+    return call;
+}

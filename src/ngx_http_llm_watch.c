@@ -1,0 +1,209 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * Behind the commit: an event stream is read along on its way to the caller,
+ * unchanged.  It tells when it is finished; one that breaks before is told to
+ * the caller in the stream, and never looks complete.
+ */
+
+
+static void ngx_http_llm_watch_break(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault, ngx_uint_t open);
+
+
+/* Bytes of the answer, those of the hold included. */
+
+void
+ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_chain_t *in)
+{
+    size_t     n, len;
+    u_char    *p;
+    unsigned   events;
+
+    for ( /* void */ ; in; in = in->next) {
+
+        if (!ngx_buf_in_memory(in->buf)) {
+            continue;
+        }
+
+        p = in->buf->pos;
+        len = in->buf->last - p;
+
+        n = ngx_min(len, ctx->watched);
+
+        ctx->watched -= n;
+        p += n;
+        len -= n;
+
+        while (len) {
+            n = llm_sse_scan(&ctx->hold->sse, p, len, &events);
+
+            if (n == 0) {
+                break;
+            }
+
+            ngx_http_llm_watch_event(ctx, events);
+
+            p += n;
+            len -= n;
+        }
+    }
+
+    if (ctx->hold->sse.pending) {
+
+        /* an event is on its way */
+
+        ctx->last_read = ngx_current_msec;
+    }
+}
+
+
+void
+ngx_http_llm_watch_event(ngx_http_llm_ctx_t *ctx, unsigned events)
+{
+    if (events & LLM_SSE_CONTENT) {
+
+        if (!ctx->content) {
+            ctx->content = 1;
+            ctx->first_token = ngx_current_msec;
+
+            ngx_http_llm_deadline_update(ctx);
+        }
+    }
+
+    /* keep-alives are no sign of life: only these are */
+
+    if (events & (LLM_SSE_CONTENT|LLM_SSE_CLOSING|LLM_SSE_FINISH|LLM_SSE_DONE))
+    {
+        ctx->last_read = ngx_current_msec;
+    }
+
+    if (!ctx->committed) {
+        return;
+    }
+
+    if (events & LLM_SSE_BROKEN) {
+        llm_count(ngx_http_llm_counters(ctx->now.provider->record),
+                  LLM_UNREADABLE_FRAMES);
+    }
+
+    if ((events & LLM_SSE_ERROR) && !ctx->broken) {
+
+        /* the caller sees it, too: nothing to add */
+
+        ctx->broken = 1;
+        ngx_http_llm_report_break(ctx, NGX_HTTP_LLM_FAULT_ERROR_EVENT);
+    }
+
+    if ((events & (LLM_SSE_FINISH|LLM_SSE_DONE)) && !ctx->broken
+        && !ctx->finished)
+    {
+        ctx->finished = 1;
+
+        ngx_http_llm_deadline_update(ctx);
+    }
+}
+
+
+/*
+ * The answer is over for nginx, as rc says: is it for the caller?  Called
+ * where it was committed and the caller is still there.  NGX_DECLINED: it is
+ * incomplete, and the caller was told.
+ */
+
+ngx_int_t
+ngx_http_llm_watch_end(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_int_t rc)
+{
+    unsigned              events;
+    ngx_uint_t            open;
+    ngx_http_llm_fault_e  fault;
+
+    if (ctx->broken) {
+        return NGX_DECLINED;
+    }
+
+    open = 0;
+
+    if (ctx->watch) {
+
+        /* the last event may lack the line that ends it */
+
+        open = llm_sse_end(&ctx->hold->sse, &events);
+
+        if (events & (LLM_SSE_FINISH|LLM_SSE_DONE)) {
+            ctx->finished = 1;
+        }
+    }
+
+    if (ctx->watch && ctx->finished) {
+
+        if (rc != NGX_OK && !r->header_only) {
+
+            /* only the end of the connection is missing */
+
+            (void) ngx_http_send_special(r, NGX_HTTP_LAST);
+        }
+
+        return NGX_OK;
+    }
+
+    /* NGX_ERROR: the answer is not what its framing says */
+
+    if (rc != NGX_HTTP_BAD_GATEWAY && rc != NGX_HTTP_GATEWAY_TIME_OUT
+        && rc != NGX_ERROR
+        && !(rc == NGX_OK && ctx->watch && !r->header_only))
+    {
+        return NGX_OK;
+    }
+
+    fault = ctx->fault ? ctx->fault : NGX_HTTP_LLM_FAULT_BROKEN;
+
+    ngx_http_llm_report_break(ctx, fault);
+
+    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                  "llm: provider \"%V\": %s in the answer",
+                  &ctx->now.provider->name, ngx_http_llm_fault(fault));
+
+    if (ctx->watch && !r->header_only) {
+        ctx->no_last = 1;
+        ngx_http_llm_watch_break(r, ctx, fault, open);
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/* One error event in the caller's dialect; the connection is closed next. */
+
+static void
+ngx_http_llm_watch_break(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_fault_e fault, ngx_uint_t open)
+{
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    b = ngx_http_llm_error_event(r, ctx, ngx_http_llm_fault(fault), open);
+    if (b == NULL) {
+        return;
+    }
+
+    /* it is ours: not to be read along */
+
+    ctx->watch = 0;
+
+    b->flush = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    (void) ngx_http_output_filter(r, &out);
+}
