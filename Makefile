@@ -23,7 +23,7 @@ CORE   := $(sort $(wildcard src/core/*.c))
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
-        test unit check format fuzz perl clients bench \
+        test unit check format fuzz perl clients bench faults \
         deps deps-test deps-bench requirements FORCE
 
 # for recipes that have something to complain about
@@ -117,6 +117,9 @@ bench: deps-bench ## measure, against stock nginx where there is one
 	@$(again) all
 	@$(again) -j$(JOBS) $(BENCH)
 	@test ! -x t/bench/run || t/bench/run
+
+faults: build/$(MODULE) ## write docs/faults.md: what is seen when a provider fails
+	@t/faults/run
 
 clean: ## remove everything that was built
 	@rm -rf build
