@@ -51,6 +51,29 @@ subtest 'parameters have the values and defaults of the code' => sub {
         is_deeply rows(documented_numbers($section{$name}{text})),
             rows(numbers($name)), $name;
     }
+
+    is_deeply rows(documented_numbers($section{llm_retry}{text})),
+        rows(retry_numbers()), 'llm_retry';
+};
+
+subtest 'moments of a commit are the code\'s' => sub {
+    my %section = directives();
+    my ($body) = $code =~ /^ngx_http_llm_commit_when\(.*?\n\{(.*?)\n\}/ms;
+    my %is = map { $_ => 1 } $body =~ /\.data, "(\w+=?)"/g;
+
+    my @told = map { s/=(?:TIME|SIZE)$/=/r }
+        map { $_->[0] } table($section{llm_commit}{text}, 'Value');
+    same(\@told, [ keys %is ], 'values of llm_commit');
+
+    my ($max)   = $code =~ /#define NGX_HTTP_LLM_HOLD_MAX\s+(\d+)/;
+    my ($error) = $code =~ /#define NGX_HTTP_LLM_HOLD_BODY\s+(\d+)/;
+    my ($held, $taken, $read)
+        = map { "$_ KB" } $max / 1024, $max / 512, $error / 1024;
+    my $text = $section{llm_commit}{text};
+
+    like $text, qr/at most $held of an answer are held/, 'what is held';
+    like $text, qr/takes at most $taken\b/, 'what it takes';
+    like $text, qr/up to $read\b/, 'what is read of an error';
 };
 
 subtest 'what llm_pass says to nginx is told' => sub {
@@ -92,6 +115,19 @@ subtest 'verdicts are the code\'s' => sub {
     is_deeply \%next, { goes_on() }, 'who is asked next';
 };
 
+subtest 'words of a body are the code\'s' => sub {
+    my ($table) = $code =~ /llm_error_table\[\] = \{(.*?)\n\};/s;
+    my @is = map { join ' ', @$_ } error_words($table);
+    cmp_ok scalar @is, '>', 20, 'the table of the code was found';
+
+    my @told;
+    for my $row (table($page{'docs/failover.md'}, 'In the body')) {
+        my ($words, $statuses, $class) = @$row;
+        push @told, map { "$_ $statuses $class" } split /, /, $words;
+    }
+    same(\@told, \@is, 'words');
+};
+
 subtest 'reasons of a circuit that moves are the code\'s' => sub {
     my ($names) = $code =~ /^llm_reason_name\(.*?names\[\] = \{(.*?)\};/ms;
 
@@ -120,12 +156,17 @@ subtest 'errors are the code\'s' => sub {
     my %message = map { $_ => 1 } c_strings(qw(
         ngx_http_llm_faults ngx_http_llm_refusals
     ));
-    delete @message{ '', 'status', 'admitted', 'taken out of service',
-        'broken off', 'stalled' };
+    delete @message{ '', 'status', 'admitted', 'taken out of service' };
     my @told = map { @$_ > 0 ? $_->[0] =~ /([^,]+)/g : () }
         table($text, 'In brackets');
     same([ grep { !/^\d+ s left$|^status|^address/ } map { s/^ //r } @told ],
         [ map { split /, / } keys %message ], 'words for a provider');
+
+    my @events = error_events();
+    is scalar @events, 3, 'error events: one for each dialect';
+    for my $event (@events) {
+        like $text, qr/^```text\n\Q$event\E```$/m, 'is told';
+    }
 };
 
 subtest 'what is removed from a request is told' => sub {
@@ -357,16 +398,42 @@ sub numbers {
     my %number;
 
     while ($table =~ /ngx_string\("(\w+)"\),\s*offsetof\([^)]*\),
-        \s*(\d+),\s*(\w+),\s*([01])\s*\}/gx)
+        \s*(\d+),\s*(\w+),\s*([01]),\s*([01])\s*\}/gx)
     {
-        my ($key, $min, $max, $is_time) = ($1, $2, $3, $4);
+        my ($key, $min, $max, $is_time, $off) = ($1, $2, $3, $4, $5);
 
         ($max) = $code =~ /#define $max\s+(\d+)/ if $max !~ /^\d/;
         my ($default) = $code =~ /$name->$key \+= $name->$key \? 0 : (\d+);/;
 
-        $number{$key} = sprintf '%s to %s, %s',
-            map { $is_time && /^\d+$/ ? in_words($_) : $_ }
-            $min, $max, $default // default_of($key);
+        $default //= $off ? 'off' : default_of($key);
+        $_ = $is_time && /^\d+$/ ? in_words($_) : $_
+            for $min, $max, $default;
+        $max .= ', or off' if $off;
+        $number{$key} = "$min to $max, $default";
+    }
+    return %number;
+}
+
+
+# the same for llm_retry
+sub retry_numbers {
+    my ($parse) = $code =~ /^ngx_http_llm_retry_word\(.*?\n\{(.*?)\n\}/ms;
+    my ($create) = $code =~ /^ngx_http_llm_create_route\(.*?\n\{(.*?)\n\}/ms;
+    my %number;
+
+    while ($parse =~ /word_is\(&key,\ "(\w+)"\) .*? field\ =\ &retry->([\w.]+);
+        \s*n\ =\ (\w+)\(([^;]*)\);\s*min\ =\ (\d+);\s*max\ =\ (\d+);/gsx)
+    {
+        my ($key, $field, $how, $args, @limits) = ($1, $2, $3, $4, $5, $6);
+        my ($default) = $create =~ /route->retry\.\Q$field\E = (\d+);/;
+
+        my ($min, $max, $is) = map {
+            $how eq 'ngx_parse_time' ? in_words($_) =~ s/^600s$/10m/r
+                : $how eq 'ngx_atofp' ? $_ / 1000
+                : $args =~ /- 1$/     ? "$_%"
+                :                       $_;
+        } @limits, $default // 0;
+        $number{$key} = "$min to $max, $is";
     }
     return %number;
 }
@@ -448,6 +515,48 @@ sub error_rows {
         push @row, [ $status, $words =~ /"([^"]*)"/g ];
     }
     return @row;
+}
+
+
+# [ WORD, STATUSES, CLASS ]: what the table says of words; an event in a
+# stream has no status
+sub error_words {
+    my ($table) = @_;
+
+    my %statuses;
+    while ($code =~ /^    (S_\w+) = (S_\w+(?: \| S_\w+)+),/mg) {
+        my ($name, $is) = ($1, $2);
+        $statuses{$name} = [ map { @{ $statuses{$_} // [$_] } }
+            $is =~ /\w+/g ];
+    }
+
+    my @words;
+    while ($table =~ /\{\s*WORD,\s*"(\w+)",\s*([\w |]+),\s*(\w+)\s*\}/g) {
+        my ($word, $when, $class) = ($1, $2, $3);
+        my @when = map { @{ $statuses{$_} // [$_] } } $when =~ /\w+/g;
+        my %when = map { $_ => 1 } grep { $_ ne 'S_EVENT' } @when;
+
+        push @words, [
+            $word,
+            $when{S_ANY} ? 'any' : join(', ', map {
+                $_ eq 'S_4XX' ? 'other 4xx' : s/^S_//r
+            } sort keys %when),
+            lc $class,
+        ];
+    }
+    return @words;
+}
+
+
+# what a stream of the provider "openai" ends with when it stalls
+sub error_events {
+    my ($body) = $code =~ /^ngx_http_llm_error_event\(.*?\n\{(.*?)\n\}/ms;
+
+    $body =~ s/"\s*\n\s*"//g;
+    return map {
+        s/^%s//r =~ s/%V/openai/r =~ s/%s/stalled/r =~ s/\\"/"/gr
+            =~ s/\\n\\n$/\\n/r =~ s/\\n/\n/gr;
+    } $body =~ /fmt = "((?:[^"\\]|\\.)*)"/g;
 }
 
 
