@@ -57,7 +57,8 @@ static ngx_http_llm_number_t  ngx_http_llm_circuit_numbers[] = {
 
 static ngx_http_llm_number_t  ngx_http_llm_timeout_numbers[] = {
     { ngx_string("connect"),
-      offsetof(ngx_http_llm_timeouts_t, connect), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
+      offsetof(ngx_http_llm_timeouts_t, connect),
+      1, LLM_CIRCUIT_LONGEST, 1, 0 },
     { ngx_string("header"),
       offsetof(ngx_http_llm_timeouts_t, header), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
     { ngx_string("answer"),
