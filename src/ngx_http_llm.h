@@ -264,6 +264,7 @@ typedef struct ngx_http_llm_loc_conf_s {
     ngx_str_t                     prefix;         /* replaced by the base */
     ngx_uint_t                    id;             /* of the location */
     ngx_ssl_session_t           **sessions;       /* by provider */
+    ngx_http_handler_pt           handler;        /* that llm_pass stands on */
     unsigned                      gate:1;
     unsigned                      pass:1;
     unsigned                      prefix_set:1;

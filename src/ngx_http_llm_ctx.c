@@ -53,7 +53,11 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
     ctx->start = ngx_current_msec;
     ctx->llcf = llcf;
     ctx->route = route;
-    ctx->completion = llm_verdict_completion(r->uri.data, r->uri.len);
+
+    /* to GET them lists what was stored, which says nothing of the models */
+
+    ctx->completion = r->method == NGX_HTTP_POST
+                      && llm_verdict_completion(r->uri.data, r->uri.len);
 
     cln->handler = ngx_http_llm_cleanup;
 

@@ -121,12 +121,11 @@ ngx_http_llm_read_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
     ngx_int_t  rc;
 
+    /* over HTTP/2 a body may come that no header tells of */
+
     if (r != r->main || r->request_body
         || (r->headers_in.content_length_n <= 0 && !r->headers_in.chunked
-#if (NGX_HTTP_V2)
-            && r->stream == NULL
-#endif
-           ))
+            && r->http_version < NGX_HTTP_VERSION_20))
     {
         ctx->body_ready = 1;
         return NGX_OK;
@@ -212,15 +211,12 @@ ngx_http_llm_decide(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 static ngx_uint_t
 ngx_http_llm_wants_json(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
-    if (r->method != NGX_HTTP_POST) {
-        return 0;
-    }
-
     if (ctx->completion) {
         return 1;
     }
 
-    return r->request_body && r->request_body->bufs
+    return r->method == NGX_HTTP_POST
+           && r->request_body && r->request_body->bufs
            && ngx_http_llm_content_type_is(r, "application/json",
                                            sizeof("application/json") - 1);
 }

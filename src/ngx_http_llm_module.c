@@ -212,6 +212,7 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_loc_conf_t *llcf = conf;
 
+    char                               *rv;
     ngx_str_t                          *value;
     ngx_http_llm_pass_t                *pass;
     ngx_http_llm_main_conf_t           *mcf;
@@ -290,7 +291,11 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     llcf->pass = 1;
 
-    return ngx_http_llm_proxy_pass(cf, &value[1]);
+    rv = ngx_http_llm_proxy_pass(cf, &value[1]);
+
+    llcf->handler = pass->clcf->handler;
+
+    return rv;
 }
 
 
@@ -452,9 +457,12 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_llm_loc_conf_t *prev = parent;
     ngx_http_llm_loc_conf_t *conf = child;
 
+    ngx_uint_t                 other;
     ngx_http_core_loc_conf_t  *clcf;
     ngx_http_llm_main_conf_t  *mcf;
     ngx_http_upstream_conf_t  *upstream;
+
+    other = 0;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
@@ -462,6 +470,10 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     if (clcf->noname && !conf->gate && !conf->status) {
         *conf = *prev;
+
+        /* in "limit_except" it is the proxy module that sets the handler */
+
+        other = clcf->handler && !clcf->lmt_excpt;
     }
 
     if (!conf->gate) {
@@ -473,7 +485,23 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     upstream = ngx_http_conf_get_module_loc_conf(cf, ngx_http_proxy_module);
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
 
-    if (upstream->ssl == NULL && ngx_http_llm_has_tls(mcf, conf->route)) {
+    if (conf->pass
+        && (other
+            || (clcf->handler && clcf->handler != conf->handler)
+            || (conf->route && upstream->upstream != conf->route->uscf)))
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"llm_pass\" for location \"%V\" is together with "
+                      "another directive that answers requests: expected "
+                      "that in a location of its own", &clcf->name);
+        return NGX_CONF_ERROR;
+    }
+
+    /* since 1.23.1 there is always something, but perhaps without settings */
+
+    if ((upstream->ssl == NULL || upstream->ssl->ctx == NULL)
+        && ngx_http_llm_has_tls(mcf, conf->route))
+    {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "\"llm_gate\" in location \"%V\" needs "
                       "\"proxy_pass https://ROUTE\": "

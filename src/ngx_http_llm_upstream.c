@@ -226,7 +226,9 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 
 #if (NGX_HTTP_SSL)
 
-    if (provider->ssl && u->conf->ssl == NULL) {
+    if (provider->ssl
+        && (u->conf->ssl == NULL || u->conf->ssl->ctx == NULL))
+    {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "llm: endpoint of provider \"%V\" is https: expected "
                       "\"proxy_pass https://ROUTE\"", &provider->name);

@@ -36,6 +36,7 @@ static const llm_verdict_row_t llm_verdict_table[] = {
     { 429, 429, THROTTLE,   THROTTLE,   NEUTRAL },
     { 498, 498, THROTTLE,   THROTTLE,   NEUTRAL },
     { 400, 499, NEUTRAL,    NEUTRAL,    NEUTRAL },
+    { 501, 501, FAILURE,    FAILURE,    NEUTRAL }, /* any method can be sent */
     { 500, 599, FAILURE,    FAILURE,    FAILURE }
 };
 /* clang-format on */
