@@ -88,7 +88,7 @@ my @FAULTS = (
       first => [ { stall => '20 tokens' } ] },
     { name => 'the end without `finish_reason`', first => [ { finish => 0 } ] },
     { name => 'one malformed event, as the first',
-      first => [ { malformed => 0, pieces => 100, gap => 0.002 } ] },
+      first => [ { events => [ qq(data: {"choices":[{\n\n), \0.5 ] } ] },
     { name => 'one malformed event, after 20 tokens',
       first => [ { malformed => 20 } ] },
     { name => 'no `[DONE]`', first => [ { done => 0 } ] },
