@@ -323,6 +323,7 @@ typedef struct {
     size_t                        body_len;
     ngx_recv_pt                   recv;
     unsigned                      events;         /* LLM_SSE_*, all so far */
+    ngx_uint_t                    decided;        /* by an event */
     ngx_uint_t                    over;           /* hold no longer */
     llm_sse_t                     sse;            /* last: not cleared */
 } ngx_http_llm_hold_t;
@@ -397,6 +398,7 @@ struct ngx_http_llm_ctx_s {
     unsigned                      watch:1;        /* the stream goes on */
     unsigned                      finished:1;     /* the stream said so */
     unsigned                      broken:1;       /* and was counted as such */
+    unsigned                      dead:1;         /* nothing more is passed */
     unsigned                      no_last:1;      /* must not look complete */
     unsigned                      error_sent:1;
     unsigned                      filter_only:1;  /* no gate was passed */

@@ -213,6 +213,12 @@ ngx_http_llm_wants_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     {
         ctx->watch = 1;
 
+        /* events go out as they come in */
+
+        if (!u->cacheable && !u->store) {
+            u->buffering = 0;
+        }
+
         return ctx->route->commit.when == NGX_HTTP_LLM_COMMIT_HEADER
                ? NGX_HTTP_LLM_HOLD_NOTHING : NGX_HTTP_LLM_HOLD_STREAM;
     }

@@ -94,7 +94,12 @@ ngx_http_llm_deadline_next(ngx_http_llm_ctx_t *ctx)
 
     timeout = &ctx->now.provider->timeout;
 
-    if (ctx->finished) {
+    if (ctx->dead) {
+        ngx_http_llm_deadline_sooner(&next, ctx->last_read, 0,
+                                     NGX_HTTP_LLM_DEADLINE_END,
+                                     NGX_HTTP_LLM_FAULT_NONE);
+
+    } else if (ctx->finished) {
         ngx_http_llm_deadline_sooner(&next, ctx->last_read,
                                      NGX_HTTP_LLM_LINGER,
                                      NGX_HTTP_LLM_DEADLINE_END,
@@ -136,6 +141,13 @@ ngx_http_llm_deadline_attempt(ngx_http_llm_ctx_t *ctx,
         ngx_http_llm_deadline_sooner(next, ctx->last_read, timeout->idle,
                                      NGX_HTTP_LLM_DEADLINE_FAIL,
                                      NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT);
+
+        if (ctx->hold->events & LLM_SSE_FINISH) {
+            ngx_http_llm_deadline_sooner(next, ctx->last_read,
+                                         NGX_HTTP_LLM_LINGER,
+                                         NGX_HTTP_LLM_DEADLINE_COMMIT,
+                                         NGX_HTTP_LLM_FAULT_NONE);
+        }
 
         commit = &ctx->route->commit;
 

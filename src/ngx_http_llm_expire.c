@@ -42,6 +42,10 @@ ngx_http_llm_expire(ngx_event_t *ev)
         ngx_http_llm_expire_progress(r, ctx);
     }
 
+    if (ctx->pausing && pc->write->timer_set) {
+        ngx_del_timer(pc->write);
+    }
+
     next = ngx_http_llm_deadline_next(ctx);
 
     if (next.left == NGX_HTTP_LLM_NEVER) {
@@ -115,6 +119,13 @@ ngx_http_llm_expire_attempt(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     pc = r->upstream->peer.connection;
 
     ctx->fault = fault;
+
+    if (ctx->pausing) {
+
+        /* nobody is asked any more */
+
+        r->upstream->peer.tries = 0;
+    }
 
     ev = (!ctx->committed
           && r->upstream->state->connect_time == (ngx_msec_t) -1)

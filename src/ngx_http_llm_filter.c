@@ -80,6 +80,13 @@ ngx_http_llm_header_filter(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
+    if (ctx && ctx->watch && r->upstream && r->upstream->buffering) {
+
+        /* at its end nginx may still keep it from the filters, in files */
+
+        ctx->watch = 0;
+    }
+
     if (ctx && (ngx_http_llm_answer_headers(r, ctx) != NGX_OK
                 || ngx_http_llm_retry_headers(r, ctx) != NGX_OK))
     {

@@ -162,6 +162,10 @@ ngx_http_llm_body_handler(ngx_http_request_t *r)
 
     ctx->body_ready = 1;
 
+    /* the time that a caller takes for its body is not a provider's */
+
+    ctx->start = ngx_current_msec;
+
     if (ctx->waiting) {
         r->write_event_handler = ngx_http_core_run_phases;
         ngx_http_core_run_phases(r);

@@ -182,12 +182,12 @@ ngx_http_llm_hold_bytes(ngx_http_llm_ctx_t *ctx, u_char *p, size_t len)
 
     hold = ctx->hold;
 
-    hold->bytes += len;
-
     if (hold->what == NGX_HTTP_LLM_HOLD_STREAM) {
         ngx_http_llm_hold_stream(ctx, p, len);
         return;
     }
+
+    hold->bytes += len;
 
     ctx->last_read = ngx_current_msec;
 
@@ -211,16 +211,24 @@ ngx_http_llm_hold_stream(ngx_http_llm_ctx_t *ctx, u_char *p, size_t len)
 
     hold = ctx->hold;
 
-    while (len) {
+    while (len && !hold->decided) {
         n = llm_sse_scan(&hold->sse, p, len, &events);
 
         if (n == 0) {
+            hold->bytes += len;
             break;
         }
 
+        hold->bytes += n;
         hold->events |= events;
 
         ngx_http_llm_watch_event(ctx, events);
+
+        /* what comes behind the first event that decides has no say */
+
+        hold->decided = ngx_http_llm_hold_fault(hold, NGX_AGAIN)
+                        != NGX_HTTP_LLM_FAULT_NONE
+                        || ngx_http_llm_hold_enough(ctx, hold);
 
         p += n;
         len -= n;
@@ -244,13 +252,17 @@ ngx_http_llm_hold_decide(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
     hold = ctx->hold;
 
     if (hold->what == NGX_HTTP_LLM_HOLD_ERROR) {
-        return rc == NGX_AGAIN && hold->body_len < NGX_HTTP_LLM_HOLD_BODY
+        return rc == NGX_AGAIN && !hold->over
+               && hold->body_len < NGX_HTTP_LLM_HOLD_BODY
                ? NGX_AGAIN : NGX_OK;
     }
 
     if (hold->what == NGX_HTTP_LLM_HOLD_STREAM) {
 
-        if (rc == NGX_OK) {
+        if (hold->decided) {
+            rc = NGX_AGAIN;
+
+        } else if (rc == NGX_OK) {
 
             /* the last event may lack the line that ends it */
 
@@ -295,16 +307,13 @@ ngx_http_llm_hold_fault(ngx_http_llm_hold_t *hold, ngx_int_t rc)
         return NGX_HTTP_LLM_FAULT_UNREADABLE;
     }
 
-    if (rc != NGX_OK) {
-        return NGX_HTTP_LLM_FAULT_NONE;
-    }
-
-    if (!(events & (LLM_SSE_FINISH|LLM_SSE_DONE))) {
-        return NGX_HTTP_LLM_FAULT_BROKEN;
-    }
-
-    if (!(events & (LLM_SSE_FINISH|LLM_SSE_CONTENT))) {
+    if ((events & LLM_SSE_DONE) && !(events & (LLM_SSE_FINISH|LLM_SSE_CONTENT)))
+    {
         return NGX_HTTP_LLM_FAULT_EMPTY;
+    }
+
+    if (rc == NGX_OK && !(events & (LLM_SSE_FINISH|LLM_SSE_DONE))) {
+        return NGX_HTTP_LLM_FAULT_BROKEN;
     }
 
     return NGX_HTTP_LLM_FAULT_NONE;

@@ -18,7 +18,8 @@
 
 static ngx_int_t ngx_http_llm_retry_allowed(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, uint32_t hint);
-static uint32_t ngx_http_llm_retry_wait(ngx_http_llm_fare_t *fare);
+static uint32_t ngx_http_llm_retry_wait(ngx_http_llm_ctx_t *ctx,
+    ngx_uint_t i);
 
 
 /*
@@ -98,12 +99,14 @@ ngx_http_llm_retry_round(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         fare = &ctx->fares[i];
 
         if (fare->serves) {
-            wait = ngx_http_llm_retry_wait(fare);
+            wait = ngx_http_llm_retry_wait(ctx, i);
             soonest = ngx_min(soonest, wait);
         }
     }
 
-    if (soonest == LLM_CIRCUIT_WAIT_UNKNOWN
+    /* a pause longer than any of llm_retry is not what callers wait for */
+
+    if (soonest > ctx->route->retry.pause.max
         || ngx_http_llm_retry_allowed(r, ctx, soonest) != NGX_OK)
     {
         return;
@@ -116,7 +119,7 @@ ngx_http_llm_retry_round(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
         fare = &ctx->fares[i];
 
-        if (ngx_http_llm_retry_wait(fare) != LLM_CIRCUIT_WAIT_UNKNOWN) {
+        if (ngx_http_llm_retry_wait(ctx, i) != LLM_CIRCUIT_WAIT_UNKNOWN) {
             fare->tried = 0;
             fare->again = 0;
         }
@@ -142,8 +145,15 @@ ngx_http_llm_retry_choose(ngx_http_llm_ctx_t *ctx)
 /* How long a provider is better left alone before it is asked once more. */
 
 static uint32_t
-ngx_http_llm_retry_wait(ngx_http_llm_fare_t *fare)
+ngx_http_llm_retry_wait(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
 {
+    uint32_t                   wait;
+    ngx_http_llm_use_t        *use;
+    ngx_http_llm_fare_t       *fare;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    fare = &ctx->fares[i];
+
     if (!fare->tried) {
         return fare->refused ? fare->wait : LLM_CIRCUIT_WAIT_UNKNOWN;
     }
@@ -166,7 +176,17 @@ ngx_http_llm_retry_wait(ngx_http_llm_fare_t *fare)
             return LLM_CIRCUIT_WAIT_UNKNOWN;
 
         default:
-            return 0;
+
+            /* it may have opened its circuit */
+
+            mcf = ngx_http_get_module_main_conf(ctx->request,
+                                                ngx_http_llm_module);
+            use = ctx->route->uses.elts;
+
+            (void) llm_circuit_peek(&use[i].provider->record->circuit,
+                                    &use[i].provider->circuit,
+                                    ngx_http_llm_now(mcf), &wait);
+            return wait;
         }
 
     default:
@@ -276,10 +296,16 @@ ngx_http_llm_pause(ngx_peer_connection_t *pc, ngx_http_llm_ctx_t *ctx)
 
     ctx->request->upstream->request_sent = 0;
 
-    ctx->pausing = 1;
-    ctx->pause_start = ngx_current_msec;
+    if (!ctx->pausing) {
+        ctx->pausing = 1;
+        ctx->pause_start = ngx_current_msec;
+    }
 
-    ngx_http_llm_deadline_update(ctx);
+    /* at once: nginx sets a timer for the connect, which must not end it */
+
+    ngx_http_llm_deadline_stop(ctx);
+
+    ngx_add_timer(&ctx->timer, 1);
 
     return NGX_AGAIN;
 }

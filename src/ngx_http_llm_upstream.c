@@ -323,6 +323,7 @@ ngx_http_llm_start_over(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     r->http_version = ctx->http_version;
 
+    u->buffering = u->conf->buffering;
     u->request_sent = 0;
     u->keepalive = 0;
     u->upgrade = 0;
@@ -386,6 +387,7 @@ ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
 {
     ngx_http_llm_ctx_t *ctx = data;
 
+    llm_class_t            class;
     ngx_http_request_t    *r;
     ngx_http_upstream_t   *u;
     ngx_http_llm_fault_e   fault;
@@ -429,7 +431,12 @@ ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
             ctx->now.provider->addr++;
         }
 
-        ngx_http_llm_attempt_failed(r, ctx, LLM_CLASS_FAILURE, 0, fault, 0);
+        /* whoever was asked before has spent the time of the request */
+
+        class = (fault == NGX_HTTP_LLM_FAULT_DEADLINE && ctx->attempts > 1)
+                ? LLM_CLASS_NEUTRAL : LLM_CLASS_FAILURE;
+
+        ngx_http_llm_attempt_failed(r, ctx, class, 0, fault, 0);
     }
 
     pc->tries = (ctx->next.provider || ctx->pause) ? 1 : 0;

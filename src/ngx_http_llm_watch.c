@@ -34,6 +34,11 @@ ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
             continue;
         }
 
+        if (ctx->dead) {
+            in->buf->pos = in->buf->last;
+            continue;
+        }
+
         p = in->buf->pos;
         len = in->buf->last - p;
 
@@ -54,6 +59,15 @@ ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
             p += n;
             len -= n;
+
+            if (ctx->dead) {
+
+                /* the provider's own word on it is the last one */
+
+                in->buf->last = p;
+                in->buf->flush = 1;
+                break;
+            }
         }
     }
 
@@ -86,13 +100,13 @@ ngx_http_llm_watch_event(ngx_http_llm_ctx_t *ctx, unsigned events)
         ctx->last_read = ngx_current_msec;
     }
 
-    if (!ctx->committed) {
-        return;
-    }
-
-    if (events & LLM_SSE_BROKEN) {
+    if ((events & LLM_SSE_BROKEN) && ctx->content) {
         llm_count(ngx_http_llm_counters(ctx->now.provider->record),
                   LLM_UNREADABLE_FRAMES);
+    }
+
+    if (!ctx->committed) {
+        return;
     }
 
     if ((events & LLM_SSE_ERROR) && !ctx->broken) {
@@ -100,7 +114,11 @@ ngx_http_llm_watch_event(ngx_http_llm_ctx_t *ctx, unsigned events)
         /* the caller sees it, too: nothing to add */
 
         ctx->broken = 1;
+        ctx->dead = 1;
+        ctx->no_last = 1;
+
         ngx_http_llm_report_break(ctx, NGX_HTTP_LLM_FAULT_ERROR_EVENT);
+        ngx_http_llm_deadline_update(ctx);
     }
 
     if ((events & (LLM_SSE_FINISH|LLM_SSE_DONE)) && !ctx->broken
@@ -167,7 +185,12 @@ ngx_http_llm_watch_end(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
     fault = ctx->fault ? ctx->fault : NGX_HTTP_LLM_FAULT_BROKEN;
 
-    ngx_http_llm_report_break(ctx, fault);
+    if (fault != NGX_HTTP_LLM_FAULT_DEADLINE) {
+
+        /* else it may be the caller who is slow */
+
+        ngx_http_llm_report_break(ctx, fault);
+    }
 
     ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
                   "llm: provider \"%V\": %s in the answer",

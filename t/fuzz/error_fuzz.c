@@ -92,7 +92,6 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     llm_call_t call;
-    llm_error_t error, blank;
     unsigned status;
     uint8_t *copy;
 
@@ -106,14 +105,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     data += 2;
     size -= 2;
 
-    copy = malloc(size + 1);
-    check(copy != NULL);
-
-    copy[size] = ' ';
-    memcpy(copy, data, size);
-    blank = error_of(status, copy, size + 1, call);
-    free(copy);
-
     copy = malloc(size);
     check(copy != NULL || size == 0);
 
@@ -121,11 +112,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(copy, data, size);
     }
 
-    /* a blank at the end changes nothing */
-
-    error = error_of(status, copy, size, call);
-    check(error.class == blank.class && error.why == blank.why);
-    check(error.retry == blank.retry);
+    (void) error_of(status, copy, size, call);
 
     check_quotation("Invalid value: '", copy, size, "'.");
     check_quotation("", copy, size, ": Extra inputs are not permitted");

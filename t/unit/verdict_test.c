@@ -23,6 +23,10 @@ static const llm_call_t other = { .completion = false, .own_key = true };
 static llm_class_t
 expected(unsigned status, llm_call_t call)
 {
+    if (status == 501 && !call.completion) {
+        return LLM_CLASS_NEUTRAL;
+    }
+
     if (status >= 500 || status < 200) {
         return LLM_CLASS_FAILURE;
     }
@@ -76,8 +80,8 @@ every_status_has_the_class_of_the_table(void **state)
 static void
 an_overloaded_provider_is_at_fault_on_every_call(void **state)
 {
-    static const unsigned statuses[] = { 500, 501, 502, 503, 504, 507, 520, 521,
-        522, 523, 524, 529, 599 };
+    static const unsigned statuses[] = { 500, 502, 503, 504, 507, 520, 521, 522,
+        523, 524, 529, 599 };
 
     (void) state;
 
