@@ -415,6 +415,20 @@ subtest 'every status of a broken provider is its failure' => sub {
     is $gw->status('a')->{failure_count}, 10;
 };
 
+subtest 'an odd method is no failure, and a list is no recovery' => sub {
+    my $gw = gateway(a => 'circuit failure_threshold=2;', b => '');
+    $gw->provider('a')->behave(501);
+    is $gw->ask('/v1/x', undef, method => 'PROPFIND')->status, 501;
+    is $gw->moved, 'a neutral=1';
+
+    # completions that were stored
+    $gw->provider('a')->behave(500, 'ok', 500);
+    $gw->ask;
+    $gw->ask(undef, undef, method => 'GET');
+    $gw->ask;
+    is $gw->status('a')->{state}, 'open';
+};
+
 subtest 'what an answer means can be told otherwise' => sub {
     my $gw = gateway(
         a => 'circuit failure_threshold=1;'

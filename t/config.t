@@ -475,6 +475,18 @@ subtest 'llm_pass and llm_gate' => sub {
     accepts(conf(endpoint => $https,
         pass => 'proxy_pass https://llm; llm_gate llm;'));
 
+    my $there = 'proxy_pass http://127.0.0.1:9';
+    for my $other ('llm_status', "if (\$arg_x) { $there; }",
+        "limit_except POST { $there; }",
+        'if ($arg_x) { fastcgi_pass 127.0.0.1:9; }')
+    {
+        refuses("with $other" => conf(pass => "llm_pass llm; $other;"
+                =~ s/\};$/}/r),
+            qr/"llm_pass"/, qr{"/v1/"}, qr/expected/);
+    }
+    accepts(conf(pass => 'llm_pass llm; limit_except POST { deny all; }'
+        . ' if ($arg_x) { return 204; }'));
+
     refuses('at server level' => conf(server => 'llm_pass llm;'),
         qr/"llm_pass" directive is not allowed here/);
     refuses('a status in another format' =>

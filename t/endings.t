@@ -20,7 +20,8 @@ my $NEVER = 'circuit failure_threshold=200;';
 my $gw = LLM::Gateway->new(
     providers => [ a => "$NEVER $TIMES", b => "$NEVER model m m-of-b;" ],
     routes    => { pair => 'a b', alone => 'a' },
-    http      => 'client_body_buffer_size 16k; client_max_body_size 8m;'
+    http      => 'sendfile on; client_body_buffer_size 16k;'
+        . 'client_max_body_size 8m;'
         . 'proxy_buffer_size 4k; proxy_buffers 8 4k;'
         . 'proxy_busy_buffers_size 8k;'
         . 'proxy_cache_path {{prefix}}/cache keys_zone=cache:1m;',
@@ -602,6 +603,85 @@ subtest 'callers over HTTP/2 see the same' => sub {
         is $gw->moved, 'a successful=1';
     }
 };
+
+subtest 'an error that is framed beyond all measure is read no further' => sub {
+    $a->behave({ raw => "HTTP/1.1 400 No\r\ntransfer-encoding: chunked\r\n\r\n"
+        . '1;' . 'x' x 400_000 . "\r\n{\r\n0\r\n\r\n" });
+    isnt $gw->ask('/alone-off' . CHAT)->status, undef, 'the worker lives on';
+    is $gw->moved, 'a neutral=1';
+};
+
+subtest 'a pause ends, whatever nginx has for connecting' => sub {
+    my $gw = paused('llm_retry rounds=2 base=500ms jitter=0;');
+    $gw->provider('a')->behave(500, 'ok');
+    my $begin = time;
+    my $r = $gw->ask;
+    is $r->status, 200;
+    cmp_ok time - $begin, '>', 0.45;
+    unlike $gw->nginx->error_log, qr/upstream timed out/;
+    $gw->done;
+};
+
+subtest 'and it ends with the deadline, once' => sub {
+    my $gw = paused('llm_retry rounds=2 base=300ms jitter=0;'
+        . ' llm_deadline 400ms;');
+    $gw->provider('a')->behave(500);
+    my $http = $gw->call;
+    ok $gw->wait_for(sub { $gw->nginx->error_log =~ /next after a pause/ });
+
+    # a worker that is late finds both of them over
+    my ($worker) = $gw->nginx->workers;
+    kill STOP => $worker;
+    sleep 0.5;
+    kill CONT => $worker;
+    is $http->finish->status, 504;
+    is $gw->moved, 'a failed=1';
+    $gw->done;
+};
+
+subtest 'the time of a caller is none of a provider' => sub {
+    my $gw = paused('llm_deadline 500ms;');
+    $gw->provider('a')->behave({ delay => 0.2 });
+    my $r = $gw->ask(CHAT, undef,
+        chunked => ['{"model":', \0.4, '"m"}']);
+    is $r->status, 200, 'a slow upload';
+    is $gw->moved, 'a successful=1';
+
+    $gw->provider('a')->behave({ events =>
+        [ (token() x 70_000), "data: [DONE]\n\n" ] });
+    my $http = $gw->call(CHAT, { model => 'm', stream => \1 });
+    sleep 0.8;
+    ok !$http->finish->complete, 'a slow download';
+    is $gw->moved, 'a successful=1', 'breaks off, and counts as nothing';
+    $gw->done;
+};
+
+subtest 'what has to go through a file is not taken for broken' => sub {
+    $a->behave({ events => [ (token() x 70_000), "data: [DONE]\n\n" ] });
+    my $http = $gw->call('/cache' . CHAT,
+        { model => 'm', stream => \1, input => 'long' });
+    sleep 1;
+    my $r = $http->finish;
+    ok $r->complete;
+    like $r->body, qr/data: \[DONE\]\n\n\z/;
+    is $gw->moved, 'a successful=1';
+};
+
+sub paused {
+    my $directives = shift;
+
+    return LLM::Gateway->new(
+        providers => [ a => 'circuit failure_threshold=9;' ],
+        locations => { '/' => 'proxy_connect_timeout 200ms;' },
+        routes    => {},
+        http      => "upstream llm { llm_use a; $directives }",
+    );
+}
+
+sub token {
+    return 'data: {"choices":[{"index":0,"delta":{"content":"'
+        . 'x' x 60 . "\"}}]}\n\n";
+}
 
 subtest 'a TLS handshake that fails or hangs is a failure' => sub {
     my $tls = LLM::TLS->new('127.0.0.1');
