@@ -301,7 +301,7 @@ DEPS := nginx nginx-dev gcc libc6-dev make pkg-config libjansson-dev \
 DEPS_TEST := libcmocka-dev perl libio-socket-ssl-perl libjson-perl openssl \
              clang libclang-rt-14-dev clang-format cppcheck valgrind procps
 
-DEPS_BENCH := wrk
+DEPS_BENCH := wrk valgrind
 
 # any node from 18 on will do, wherever it is from
 DEPS_TEST += $(shell npm --version > /dev/null 2>&1 && node -e \
