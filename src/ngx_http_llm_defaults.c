@@ -67,7 +67,11 @@ static ngx_command_t *ngx_http_llm_proxy_command(ngx_conf_t *cf,
  */
 
 static ngx_http_llm_default_t  ngx_http_llm_defaults[] = {
+#if (nginx_version >= 1029007)
+    { "proxy_http_version", "1.1", "1.1", 0, 0 },
+#else
     { "proxy_http_version", "1.1", "1.0", 0, 0 },
+#endif
     { "proxy_buffering", "off", "on", 0, 0 },
     { "proxy_connect_timeout", "1d", "60s", 0, 0 },
     { "proxy_read_timeout", "1d", "60s", 0, 0 },

@@ -154,7 +154,11 @@ ngx_http_llm_hold_chunked(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     for ( ;; ) {
 
+#if (nginx_version >= 1027002)
+        rc = ngx_http_parse_chunked(r, &b, &hold->chunked, 0);
+#else
         rc = ngx_http_parse_chunked(r, &b, &hold->chunked);
+#endif
 
         if (rc != NGX_OK) {
             break;
