@@ -279,7 +279,7 @@ ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
 
     if (!llm_circuit_report(&provider->record->circuit, &provider->circuit,
                             &choice->token, class, hint,
-                            ngx_http_llm_now(mcf), (uint32_t) ngx_random(),
+                            ngx_http_llm_now(mcf), (uint32_t) ngx_random() << 1,
                             &late, &tr))
     {
         return;
@@ -322,7 +322,7 @@ ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault)
 
     llm_circuit_break(&provider->record->circuit, &provider->circuit,
                       &ctx->now.token, ngx_http_llm_now(mcf),
-                      (uint32_t) ngx_random(), &late, &tr);
+                      (uint32_t) ngx_random() << 1, &late, &tr);
 
     counters = ngx_http_llm_counters(provider->record);
 

@@ -51,8 +51,6 @@ ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    provider->own_key = 1;
-
     ngx_str_null(&name);
     ngx_str_null(&scheme);
 
@@ -107,6 +105,12 @@ ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     } else {
         full = key;
+    }
+
+    /* with variables it may be the caller's, who must not open a circuit */
+
+    if (literal || ngx_http_script_variables_count(&full) == 0) {
+        provider->own_key = 1;
     }
 
     return ngx_http_llm_add_header(cf, provider, &name, &full, literal);

@@ -215,7 +215,9 @@ ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    if (value[2].len && ngx_http_llm_is_secret_header(&value[1])) {
+    if (value[2].len && ngx_http_script_variables_count(&value[2]) == 0
+        && ngx_http_llm_is_secret_header(&value[1]))
+    {
         provider->own_key = 1;
     }
 
