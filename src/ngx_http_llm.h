@@ -351,6 +351,7 @@ struct ngx_http_llm_ctx_s {
     ngx_uint_t                    attempts;
     ngx_uint_t                    http_version;
     ngx_http_llm_fault_e          fault;          /* a timer's word */
+    ngx_uint_t                    answered;       /* status that failed */
     ngx_uint_t                    round;
     ngx_uint_t                    pauses;
     ngx_uint_t                    same;           /* use to ask again, or */

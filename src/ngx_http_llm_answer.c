@@ -355,6 +355,8 @@ ngx_http_llm_attempt_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     fare->status = status;
     fare->wait = hint ? hint : LLM_CIRCUIT_THROTTLE;
 
+    ctx->answered = status;
+
     /* a limit of the caller's own key is nobody else's */
 
     ngx_http_llm_report(ctx, &ctx->now,

@@ -142,13 +142,6 @@ ngx_http_llm_deadline_attempt(ngx_http_llm_ctx_t *ctx,
                                      NGX_HTTP_LLM_DEADLINE_FAIL,
                                      NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT);
 
-        if (ctx->hold->events & LLM_SSE_FINISH) {
-            ngx_http_llm_deadline_sooner(next, ctx->last_read,
-                                         NGX_HTTP_LLM_LINGER,
-                                         NGX_HTTP_LLM_DEADLINE_COMMIT,
-                                         NGX_HTTP_LLM_FAULT_NONE);
-        }
-
         commit = &ctx->route->commit;
 
         if (ctx->content && commit->time) {

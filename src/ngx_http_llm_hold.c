@@ -341,7 +341,10 @@ ngx_http_llm_hold_enough(ngx_http_llm_ctx_t *ctx, ngx_http_llm_hold_t *hold)
         return hold->bytes >= NGX_HTTP_LLM_HOLD_MAX;
     }
 
-    if (hold->events & LLM_SSE_DONE) {
+    if (hold->events & (LLM_SSE_FINISH|LLM_SSE_DONE)) {
+
+        /* it is whole, whatever still comes behind */
+
         return 1;
     }
 
@@ -355,7 +358,7 @@ ngx_http_llm_hold_enough(ngx_http_llm_ctx_t *ctx, ngx_http_llm_hold_t *hold)
         return hold->bytes >= NGX_HTTP_LLM_HOLD_MAX;
 
     default:
-        return (hold->events & (LLM_SSE_CONTENT|LLM_SSE_FINISH)) != 0;
+        return (hold->events & LLM_SSE_CONTENT) != 0;
     }
 }
 
@@ -365,11 +368,13 @@ ngx_http_llm_hold_enough(ngx_http_llm_ctx_t *ctx, ngx_http_llm_hold_t *hold)
 static ngx_int_t
 ngx_http_llm_hold_grow(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
-    size_t      size;
-    u_char     *p;
-    ngx_buf_t  *b;
+    size_t                size;
+    u_char               *p;
+    ngx_buf_t            *b;
+    ngx_http_upstream_t  *u;
 
-    b = &r->upstream->buffer;
+    u = r->upstream;
+    b = &u->buffer;
 
     if (b->last < b->end) {
         return NGX_AGAIN;
@@ -392,6 +397,13 @@ ngx_http_llm_hold_grow(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     }
 
     ngx_memcpy(p, b->start, size);
+
+    if (2 * size > u->conf->busy_buffers_size && !u->cacheable && !u->store) {
+
+        /* nginx never sends a buffer that is larger than that */
+
+        u->buffering = 0;
+    }
 
     b->pos = p + (b->pos - b->start);
     b->last = p + size;

@@ -24,6 +24,8 @@
 static void ngx_http_llm_hook(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_create_nothing(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data);
+static void ngx_http_llm_answered(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_uint_t n);
 static void ngx_http_llm_get_address(ngx_peer_connection_t *pc,
     ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_start_over(ngx_http_request_t *r,
@@ -170,6 +172,8 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
     pc->cached = 0;
     pc->connection = NULL;
 
+    ngx_http_llm_answered(r, ctx, 2);
+
     /* nginx adds one for a connection that it found closed */
 
     pc->tries = 1;
@@ -247,6 +251,29 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
     ngx_http_llm_deadline_update(ctx);
 
     return NGX_OK;
+}
+
+
+/*
+ * What a provider answered stands in $upstream_status, not the 502 that nginx
+ * makes of each answer that is not taken.  The attempt is the n-th from last.
+ */
+
+static void
+ngx_http_llm_answered(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_uint_t n)
+{
+    ngx_array_t                *states;
+    ngx_http_upstream_state_t  *state;
+
+    states = r->upstream_states;
+
+    if (ctx->answered && states && states->nelts >= n) {
+        state = states->elts;
+        state[states->nelts - n].status = ctx->answered;
+    }
+
+    ctx->answered = 0;
 }
 
 
@@ -511,6 +538,7 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
 
     ngx_http_llm_deadline_stop(ctx);
     ngx_http_llm_pause_done(r, ctx);
+    ngx_http_llm_answered(r, ctx, 1);
 
     ngx_http_llm_report(ctx, &ctx->next, LLM_CLASS_NEUTRAL, 0,
                         NGX_HTTP_LLM_FAULT_NONE, 0);

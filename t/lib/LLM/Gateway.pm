@@ -54,6 +54,10 @@ answer, but returns the LLM::HTTP that can C<finish>.  h2 is HTTP/2.
 What the access log says of the last of these calls, as soon as it is there:
 status, uri and all C<llm_> variables.
 
+=item calls
+
+How many of them there were.
+
 =item status([NAME])
 
 What llm_status says, of one provider.
@@ -124,6 +128,7 @@ sub new {
 
 sub nginx { $_[0]{nginx} }
 sub url   { $_[0]{nginx}->url }
+sub calls { $_[0]{calls} }
 
 sub start { $_[0]{nginx}->start; $_[0] }
 sub done  { $_[0]{nginx}->done }
