@@ -72,6 +72,10 @@ check_same(const llm_json_t *a, const llm_json_t *b)
 
     check(a->root == b->root && a->model == b->model);
     check(a->stream == b->stream);
+    check(a->has_max_tokens == b->has_max_tokens);
+    check(a->max_tokens == b->max_tokens && a->n == b->n);
+    check(a->stream_options == b->stream_options);
+    check(a->include_usage == b->include_usage);
     check(a->model_too_long == b->model_too_long);
     check(a->model_start == b->model_start);
     check(a->model_end == b->model_end);
@@ -120,6 +124,47 @@ check_model(const llm_json_t *j, const uint8_t *p, size_t len)
 }
 
 
+/* What is inserted leaves a whole document, which asks for usage. */
+static void
+check_usage(const llm_json_t *j, const uint8_t *p, size_t len)
+{
+    size_t at, behind, n;
+    uint8_t *text;
+    llm_json_t again;
+    llm_json_inject_t inject;
+
+    inject = llm_json_usage_insert(j);
+
+    if (inject.text == NULL) {
+        return;
+    }
+
+    at = (size_t) inject.offset;
+    behind = at + (size_t) inject.cut_len;
+    n = len - inject.cut_len + inject.len;
+    check(behind < len);
+    text = malloc(n);
+
+    if (text == NULL) {
+        return;
+    }
+
+    memcpy(text, p, at);
+    memcpy(text + at, inject.text, inject.len);
+    memcpy(text + at + inject.len, p + behind, len - behind);
+
+    scan(&again, text, n, n, 1);
+    free(text);
+
+    check(again.error == NULL && again.stream == LLM_JSON_TRUE);
+    check(again.stream_options == LLM_JSON_OBJECT);
+    check(again.include_usage == LLM_JSON_TRUE);
+    check(again.model == j->model && again.model_len == j->model_len);
+    check(again.max_tokens == j->max_tokens && again.n == j->n);
+    check(llm_json_usage_insert(&again).text == NULL);
+}
+
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -151,6 +196,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (whole.error == NULL) {
         check_model(&whole, data, size);
+        check_usage(&whole, data, size);
 
     } else {
         check(whole.offset <= size);

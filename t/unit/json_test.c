@@ -247,6 +247,221 @@ the_last_of_duplicates_counts_with_all_its_parts(void **state)
 
 
 static void
+assert_max_tokens(const char *text, bool has, uint64_t value)
+{
+    llm_json_t j;
+
+    assert_int_equal(scan(&j, text), LLM_JSON_OK);
+    assert_int_equal(j.has_max_tokens, has);
+    assert_int_equal(j.max_tokens, value);
+}
+
+
+static void
+the_longest_answer_that_is_asked_for_is_found(void **state)
+{
+    (void) state;
+
+    assert_max_tokens("{\"max_tokens\":512}", true, 512);
+    assert_max_tokens("{\"max_tokens\": 0 }", true, 0);
+    assert_max_tokens("{\"max_completion_tokens\":1}", true, 1);
+    assert_max_tokens("{\"m\\u0061x_output_tokens\":7}", true, 7);
+
+    /* the newer names win, wherever they stand, if they say something */
+
+    assert_max_tokens("{\"max_tokens\":1,\"max_completion_tokens\":2}", true,
+        2);
+    assert_max_tokens("{\"max_completion_tokens\":2,\"max_tokens\":1}", true,
+        2);
+    assert_max_tokens("{\"max_output_tokens\":3,\"max_tokens\":1}", true, 3);
+    assert_max_tokens("{\"max_output_tokens\":3,\"max_completion_tokens\":2}",
+        true, 2);
+    assert_max_tokens("{\"max_tokens\":1,\"max_completion_tokens\":null}", true,
+        1);
+
+    /* the last of duplicates, whatever it is */
+
+    assert_max_tokens("{\"max_tokens\":10,\"max_tokens\":2}", true, 2);
+    assert_max_tokens("{\"max_tokens\":10,\"max_tokens\":null}", false, 0);
+    assert_max_tokens("{\"max_tokens\":\"x\",\"max_tokens\":2}", true, 2);
+    assert_max_tokens("{\"max_tokens\":-1,\"max_tokens\":2}", true, 2);
+
+    assert_max_tokens("{\"max_tokens\":18446744073709551615}", true,
+        UINT64_MAX);
+}
+
+
+static void
+a_limit_that_is_no_count_is_ignored(void **state)
+{
+    size_t i;
+    char text[80];
+    llm_json_t j;
+
+    static const char *values[] = { "-1", "-0", "1.0", "1e3", "\"5\"", "null",
+        "true", "[5]", "{\"max_tokens\":5}", "18446744073709551616",
+        "18446744073709551620", "99999999999999999999" };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        snprintf(text, sizeof(text), "{\"max_tokens\":%s}", values[i]);
+        assert_max_tokens(text, false, 0);
+
+        snprintf(text, sizeof(text), "{\"n\":%s}", values[i]);
+        assert_int_equal(scan(&j, text), LLM_JSON_OK);
+        assert_int_equal(j.n, 1);
+    }
+
+    assert_max_tokens("{\"a\":{\"max_tokens\":5}}", false, 0);
+    assert_max_tokens("[{\"max_tokens\":5}]", false, 0);
+}
+
+
+static void
+the_number_of_answers_is_found(void **state)
+{
+    llm_json_t j;
+
+    (void) state;
+
+    assert_int_equal(scan(&j, "{\"n\":3}"), LLM_JSON_OK);
+    assert_int_equal(j.n, 3);
+    assert_int_equal(scan(&j, "{\"n\":0}"), LLM_JSON_OK);
+    assert_int_equal(j.n, 1);
+    assert_int_equal(scan(&j, "{}"), LLM_JSON_OK);
+    assert_int_equal(j.n, 1);
+}
+
+
+/* The body with what is inserted into it; the caller's to free. */
+static char *
+inserted(const char *text, size_t len, const llm_json_inject_t *inject,
+    size_t *out_len)
+{
+    char *out;
+    size_t at, behind;
+
+    assert_true(inject->offset + inject->cut_len <= len);
+
+    at = (size_t) inject->offset;
+    behind = at + (size_t) inject->cut_len;
+
+    out = malloc(len + inject->len + 1);
+    assert_non_null(out);
+
+    memcpy(out, text, at);
+    memcpy(out + at, inject->text, inject->len);
+    memcpy(out + at + inject->len, text + behind, len - behind);
+
+    *out_len = len - (size_t) inject->cut_len + inject->len;
+    out[*out_len] = '\0';
+
+    return out;
+}
+
+
+/* to: NULL where nothing is to be done */
+static void
+assert_usage(const char *from, const char *to)
+{
+    char *out;
+    size_t len;
+    llm_json_t j;
+    llm_json_inject_t inject;
+
+    assert_int_equal(scan(&j, from), LLM_JSON_OK);
+    inject = llm_json_usage_insert(&j);
+
+    if (to == NULL) {
+        assert_null(inject.text);
+        assert_int_equal(inject.len, 0);
+        assert_int_equal(inject.cut_len, 0);
+        return;
+    }
+
+    assert_non_null(inject.text);
+    out = inserted(from, strlen(from), &inject, &len);
+    assert_string_equal(out, to);
+    free(out);
+}
+
+
+static void
+a_stream_comes_to_ask_for_its_usage(void **state)
+{
+    (void) state;
+
+    assert_usage(" { \"stream\":true}",
+        " {\"stream_options\":{\"include_usage\":true}, \"stream\":true}");
+    assert_usage("{\"stream\":true,\"stream_options\":{ }}",
+        "{\"stream\":true,\"stream_options\":{\"include_usage\":true }}");
+    assert_usage("{\"stream_options\":{\"a\":[]},\"stream\":true}",
+        "{\"stream_options\":{\"include_usage\":true,\"a\":[]},"
+        "\"stream\":true}");
+    assert_usage("{\"stream\":true,\"stream_options\": null }",
+        "{\"stream\":true,\"stream_options\": {\"include_usage\":true} }");
+    assert_usage("{\"stream\":true,\"stream_options\":"
+                 "{\"include_usage\":false}}",
+        "{\"stream\":true,\"stream_options\":{\"include_usage\":true}}");
+    assert_usage("{\"stream\":true,\"stream_options\":"
+                 "{\"include\\u005fusage\":null,\"a\":{}}}",
+        "{\"stream\":true,\"stream_options\":"
+        "{\"include\\u005fusage\":true,\"a\":{}}}");
+
+    /* of duplicates the last one */
+
+    assert_usage("{\"stream_options\":{\"include_usage\":true},"
+                 "\"stream_options\":{},\"stream\":true}",
+        "{\"stream_options\":{\"include_usage\":true},"
+        "\"stream_options\":{\"include_usage\":true},\"stream\":true}");
+    assert_usage("{\"stream_options\":{\"include_usage\":true,"
+                 "\"include_usage\":false},\"stream\":true}",
+        "{\"stream_options\":{\"include_usage\":true,"
+        "\"include_usage\":true},\"stream\":true}");
+    assert_usage("{\"stream_options\":{\"a\":1},\"stream_options\":{},"
+                 "\"stream\":true}",
+        "{\"stream_options\":{\"a\":1},"
+        "\"stream_options\":{\"include_usage\":true},\"stream\":true}");
+}
+
+
+static void
+a_body_is_left_alone_where_usage_cannot_be_asked_for(void **state)
+{
+    (void) state;
+
+    assert_usage("{\"stream\":true,\"stream_options\":"
+                 "{\"include_usage\":true}}",
+        NULL);
+
+    /* no stream */
+
+    assert_usage("{}", NULL);
+    assert_usage("[]", NULL);
+    assert_usage("true", NULL);
+    assert_usage("{\"stream\":false}", NULL);
+    assert_usage("{\"stream\":null,\"stream_options\":{}}", NULL);
+    assert_usage("{\"stream\":true,\"stream\":1}", NULL);
+    assert_usage("{\"a\":{\"stream\":true}}", NULL);
+
+    /* the provider's to refuse */
+
+    assert_usage("{\"stream\":true,\"stream_options\":[]}", NULL);
+    assert_usage("{\"stream\":true,\"stream_options\":"
+                 "[{\"include_usage\":false}]}",
+        NULL);
+    assert_usage("{\"stream\":true,\"stream_options\":false}", NULL);
+    assert_usage("{\"stream\":true,\"stream_options\":"
+                 "{\"include_usage\":0}}",
+        NULL);
+    assert_usage("{\"stream\":true,\"stream_options\":"
+                 "{\"include_usage\":{}}}",
+        NULL);
+}
+
+
+static void
 a_model_is_decoded(void **state)
 {
     (void) state;
@@ -625,7 +840,7 @@ put_number(document_t *d)
 {
     char s[32];
 
-    static const char *const forms[] = { "0", "-0", "0.5", "-1.25", "1e5",
+    static const char *const forms[] = { "0", "-7", "0.5", "-1.25", "1e5",
         "2E-3", "3.5e+2", "-9007199254" };
 
     if (below(2) == 0) {
@@ -644,13 +859,14 @@ put_name(document_t *d)
     static const char *const names[] = { "\"model\"", "\"stream\"",
         "\"mod\\u0065l\"", "\"\\u0073tream\"", "\"messages\"", "\"m\"",
         "\"models\"", "\"role\"", "\"\"", "\"model \"", "\"stream_options\"",
-        "\"\\\\model\"" };
+        "\"\\\\model\"", "\"max_tokens\"", "\"max_completion_tokens\"",
+        "\"max_output_tokens\"", "\"n\"", "\"include_usage\"" };
 
     if (below(8) == 0) {
         put_string(d);
 
     } else {
-        put(d, any(names, 12));
+        put(d, any(names, 17));
     }
 }
 
@@ -781,6 +997,19 @@ show(const document_t *d)
 
 
 static bool
+same_usage(const llm_json_t *a, const llm_json_t *b)
+{
+    llm_json_inject_t x, y;
+
+    x = llm_json_usage_insert(a);
+    y = llm_json_usage_insert(b);
+
+    return x.offset == y.offset && x.cut_len == y.cut_len && x.len == y.len
+           && x.text == y.text;
+}
+
+
+static bool
 same(const llm_json_t *a, const llm_json_t *b)
 {
     if (a->error != NULL || b->error != NULL) {
@@ -790,6 +1019,10 @@ same(const llm_json_t *a, const llm_json_t *b)
     return a->root == b->root && a->model == b->model && a->stream == b->stream
            && a->offset == b->offset && a->model_too_long == b->model_too_long
            && a->model_start == b->model_start && a->model_end == b->model_end
+           && a->has_max_tokens == b->has_max_tokens
+           && a->max_tokens == b->max_tokens && a->n == b->n
+           && a->stream_options == b->stream_options
+           && a->include_usage == b->include_usage && same_usage(a, b)
            && a->model_len == b->model_len
            && memcmp(a->model_value, b->model_value, a->model_len) == 0;
 }
@@ -1037,9 +1270,51 @@ is_a_limit_of_jansson(const json_error_t *e)
 }
 
 
+/* A count, as jansson sees it; false if it is none. */
+static bool
+count_of(const json_t *root, const char *name, uint64_t *count)
+{
+    const json_t *value;
+
+    value = json_object_get(root, name);
+
+    if (!json_is_integer(value) || json_integer_value(value) < 0) {
+        return false;
+    }
+
+    *count = (uint64_t) json_integer_value(value);
+    return true;
+}
+
+
+static bool
+same_counts(const llm_json_t *j, const json_t *root, const document_t *d)
+{
+    bool has;
+    uint64_t n, max;
+
+    max = 0;
+    has = count_of(root, "max_completion_tokens", &max)
+          || count_of(root, "max_output_tokens", &max)
+          || count_of(root, "max_tokens", &max);
+
+    if (!count_of(root, "n", &n) || n == 0) {
+        n = 1;
+    }
+
+    /* a -0 is no count, but jansson's 0 */
+
+    if (memmem(d->text, d->len, "-0", 2) != NULL) {
+        return true;
+    }
+
+    return j->has_max_tokens == has && j->max_tokens == max && j->n == n;
+}
+
+
 /* Says what differs, NULL if nothing does. */
 static const char *
-differs(llm_json_t *j, const json_t *root, bool lone)
+differs(llm_json_t *j, const json_t *root, const document_t *d, bool lone)
 {
     const json_t *model, *stream;
 
@@ -1063,6 +1338,14 @@ differs(llm_json_t *j, const json_t *root, bool lone)
         || j->stream != type_of(stream))
     {
         return "another type";
+    }
+
+    if (j->stream_options != type_of(json_object_get(root, "stream_options"))) {
+        return "other options";
+    }
+
+    if (!same_counts(j, root, d)) {
+        return "other counts";
     }
 
     return same_model(j, model) ? NULL : "another model";
@@ -1103,7 +1386,7 @@ a_body_is_accepted_and_read_as_by_jansson(void **state)
         }
 
         accepted += (root != NULL);
-        difference = differs(&j, root, lone);
+        difference = differs(&j, root, &clean, lone);
         json_decref(root);
 
         if (difference != NULL) {
@@ -1124,6 +1407,142 @@ a_body_is_accepted_and_read_as_by_jansson(void **state)
 }
 
 
+/*
+ * A stream's body in which the options are often there.  Names may stand
+ * twice.
+ */
+static void
+generate_stream(document_t *d)
+{
+    uint32_t n;
+
+    static const char *const values[] = { "null", "{}", "{ }",
+        "{\"include_usage\":true}", "{\"include_usage\" : false , \"a\":1}",
+        "{\"a\":\"}\",\"include\\u005fusage\":null}",
+        "{\"a\":{\"include_usage\":false}}",
+        "{\"include_usage\":true,\"b\":[{}],\"include_usage\":null}" };
+
+    d->len = 0;
+    put_blank(d);
+    put(d, "{");
+
+    for (n = below(8); n != 0; n--) {
+        put_blank(d);
+
+        if (below(2) == 0) {
+            put(d, "\"stream_options\":");
+            put(d, any(values, 8));
+
+        } else {
+            put_name(d);
+            put(d, ":");
+            put_value(d, 4);
+        }
+
+        put(d, ",");
+    }
+
+    put_blank(d);
+    put(d, "\"stream\" :true}");
+    put_blank(d);
+}
+
+
+/* What became of the body; both are taken apart here. */
+static void
+assert_only_usage_differs(json_t *before, json_t *after)
+{
+    json_t *options, *old;
+
+    options = json_object_get(after, "stream_options");
+    assert_true(json_is_true(json_object_get(options, "include_usage")));
+
+    old = json_object_get(before, "stream_options");
+    assert_true(old == NULL || json_is_null(old) || json_is_object(old));
+
+    if (json_object_size(old) == 0
+        && json_object_get(old, "include_usage") == NULL) {
+        assert_int_equal(json_object_size(options), 1);
+    }
+
+    if (json_is_object(old)) {
+        json_object_set_new(old, "include_usage", json_true());
+
+    } else {
+        json_object_set_new(before, "stream_options",
+            json_pack("{sb}", "include_usage", 1));
+    }
+
+    assert_true(json_equal(before, after));
+}
+
+
+static void
+nothing_but_usage_is_added_to_a_body(void **state)
+{
+    int i, done, left;
+    char *out;
+    size_t len;
+    json_t *before, *after, *options;
+    document_t d;
+    llm_json_t j;
+    llm_json_inject_t inject;
+
+    (void) state;
+
+    done = 0;
+    left = 0;
+
+    for (i = 0; i < 5000; i++) {
+        generate_stream(&d);
+        to_utf8(d.text, d.len);
+        to_pairs(d.text, d.len);
+
+        before = json_loadb((const char *) d.text, d.len, JSON_ALLOW_NUL, NULL);
+
+        if (before == NULL) {
+            continue;
+        }
+
+        assert_int_equal(scan_whole(&j, d.text, d.len), LLM_JSON_OK);
+        inject = llm_json_usage_insert(&j);
+        options = json_object_get(before, "stream_options");
+
+        if (inject.text == NULL) {
+            left++;
+            assert_true(options != NULL && !json_is_null(options));
+            options = json_object_get(options, "include_usage");
+            assert_true(options == NULL || !json_is_null(options));
+            assert_false(json_is_false(options));
+
+        } else {
+            done++;
+            out = inserted((const char *) d.text, d.len, &inject, &len);
+            after = json_loadb(out, len, JSON_ALLOW_NUL, NULL);
+
+            if (after == NULL) {
+                show(&d);
+            }
+
+            assert_non_null(after);
+            assert_only_usage_differs(before, after);
+
+            /* and once is enough */
+
+            assert_int_equal(scan_whole(&j, out, len), LLM_JSON_OK);
+            assert_null(llm_json_usage_insert(&j).text);
+
+            json_decref(after);
+            free(out);
+        }
+
+        json_decref(before);
+    }
+
+    assert_true(done > 1000 && left > 100);
+}
+
+
 int
 main(void)
 {
@@ -1136,6 +1555,11 @@ main(void)
         cmocka_unit_test(a_model_further_inside_is_not_taken_for_the_model),
         cmocka_unit_test(names_may_be_written_with_escapes),
         cmocka_unit_test(the_last_of_duplicates_counts_with_all_its_parts),
+        cmocka_unit_test(the_longest_answer_that_is_asked_for_is_found),
+        cmocka_unit_test(a_limit_that_is_no_count_is_ignored),
+        cmocka_unit_test(the_number_of_answers_is_found),
+        cmocka_unit_test(a_stream_comes_to_ask_for_its_usage),
+        cmocka_unit_test(a_body_is_left_alone_where_usage_cannot_be_asked_for),
         cmocka_unit_test(a_model_is_decoded),
         cmocka_unit_test(a_model_of_256_bytes_is_kept_and_a_longer_one_told),
         cmocka_unit_test(a_lone_surrogate_is_an_error_in_the_model_only),
@@ -1146,7 +1570,8 @@ main(void)
         cmocka_unit_test(what_an_escape_ends_with_is_seen_at_every_place),
         cmocka_unit_test(the_caller_is_told_when_the_document_is_whole),
         cmocka_unit_test(no_split_of_a_body_changes_what_is_found),
-        cmocka_unit_test(a_body_is_accepted_and_read_as_by_jansson)
+        cmocka_unit_test(a_body_is_accepted_and_read_as_by_jansson),
+        cmocka_unit_test(nothing_but_usage_is_added_to_a_body)
     };
 
     seed = (uint64_t) time(NULL);
