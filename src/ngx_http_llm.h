@@ -108,6 +108,28 @@ typedef struct {
 } ngx_http_llm_shctx_t;
 
 
+/* KEY=VALUE of a directive; its value is an uint32_t of the configuration */
+
+typedef enum {
+    NGX_HTTP_LLM_WORD_NUMBER = 0,
+    NGX_HTTP_LLM_WORD_TIME,                       /* ms */
+    NGX_HTTP_LLM_WORD_PERCENT,
+    NGX_HTTP_LLM_WORD_FRACTION,                   /* thousandths */
+    NGX_HTTP_LLM_WORD_FLAG                        /* on, off */
+} ngx_http_llm_word_e;
+
+
+typedef struct {
+    ngx_str_t                     name;
+    ngx_http_llm_word_e           type;
+    size_t                        offset;
+    uint32_t                      value;          /* where nothing is said */
+    uint32_t                      min;
+    uint32_t                      max;
+    unsigned                      off:1;          /* may be: 0 */
+} ngx_http_llm_word_t;
+
+
 typedef struct {
     ngx_str_t                     name;
     ngx_str_t                     upstream_name;  /* empty: the same */
@@ -431,6 +453,12 @@ extern ngx_module_t  ngx_http_proxy_module;
 extern ngx_module_t  ngx_http_llm_module;
 extern ngx_module_t  ngx_http_llm_defaults_module;
 
+
+/* words: KEY=VALUE */
+
+void ngx_http_llm_words_init(ngx_http_llm_word_t *words, void *conf);
+char *ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words,
+    ngx_uint_t n, void *conf);
 
 /* provider: llm_provider {} */
 

@@ -17,58 +17,51 @@
 #define NGX_HTTP_LLM_STATUSES  600
 
 
-typedef struct {
-    ngx_str_t                     name;
-    size_t                        offset;
-    ngx_uint_t                    min;
-    ngx_uint_t                    max;
-    unsigned                      time:1;         /* ms */
-    unsigned                      off:1;          /* "off" is 0 */
-} ngx_http_llm_number_t;
-
-
 static char *ngx_http_llm_provider_check(ngx_conf_t *cf,
     ngx_http_llm_provider_t *provider);
 static ngx_uint_t ngx_http_llm_is_token(ngx_str_t *s);
-static char *ngx_http_llm_numbers(ngx_conf_t *cf,
-    ngx_http_llm_number_t *numbers, void *conf);
-static char *ngx_http_llm_number(ngx_conf_t *cf, ngx_str_t *word,
-    ngx_http_llm_number_t *number, void *conf);
 
 
-static ngx_http_llm_number_t  ngx_http_llm_circuit_numbers[] = {
-    { ngx_string("failure_threshold"),
-      offsetof(llm_circuit_conf_t, failure_threshold), 1, 255, 0, 0 },
-    { ngx_string("success_threshold"),
-      offsetof(llm_circuit_conf_t, success_threshold), 1, 255, 0, 0 },
-    { ngx_string("open"),
-      offsetof(llm_circuit_conf_t, open), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
-    { ngx_string("open_max"),
-      offsetof(llm_circuit_conf_t, open_max), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
-    { ngx_string("half_open_max_calls"),
-      offsetof(llm_circuit_conf_t, half_open_max_calls),
-      1, LLM_CIRCUIT_PERMITS, 0, 0 },
-    { ngx_string("half_open_timeout"),
-      offsetof(llm_circuit_conf_t, half_open_timeout),
-      1, LLM_CIRCUIT_LONGEST, 1, 0 },
-    { ngx_null_string, 0, 0, 0, 0, 0 }
+static ngx_http_llm_word_t  ngx_http_llm_circuit_words[] = {
+    { ngx_string("failure_threshold"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_provider_t, circuit.failure_threshold),
+      5, 1, 255, 0 },
+    { ngx_string("success_threshold"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_provider_t, circuit.success_threshold),
+      2, 1, 255, 0 },
+    { ngx_string("open"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, circuit.open),
+      30000, 1, LLM_CIRCUIT_LONGEST, 0 },
+    { ngx_string("open_max"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, circuit.open_max),
+      0, 1, LLM_CIRCUIT_LONGEST, 0 },
+    { ngx_string("half_open_max_calls"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_provider_t, circuit.half_open_max_calls),
+      1, 1, LLM_CIRCUIT_PERMITS, 0 },
+    { ngx_string("half_open_timeout"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, circuit.half_open_timeout),
+      10000, 1, LLM_CIRCUIT_LONGEST, 0 },
+    { ngx_null_string, 0, 0, 0, 0, 0, 0 }
 };
 
 
-static ngx_http_llm_number_t  ngx_http_llm_timeout_numbers[] = {
-    { ngx_string("connect"),
-      offsetof(ngx_http_llm_timeouts_t, connect),
-      1, LLM_CIRCUIT_LONGEST, 1, 0 },
-    { ngx_string("header"),
-      offsetof(ngx_http_llm_timeouts_t, header), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
-    { ngx_string("answer"),
-      offsetof(ngx_http_llm_timeouts_t, answer), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
-    { ngx_string("first_token"),
-      offsetof(ngx_http_llm_timeouts_t, first_token),
-      1, LLM_CIRCUIT_LONGEST, 1, 1 },
-    { ngx_string("idle"),
-      offsetof(ngx_http_llm_timeouts_t, idle), 1, LLM_CIRCUIT_LONGEST, 1, 0 },
-    { ngx_null_string, 0, 0, 0, 0, 0 }
+static ngx_http_llm_word_t  ngx_http_llm_timeout_words[] = {
+    { ngx_string("connect"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, timeout.connect),
+      5000, 1, LLM_CIRCUIT_LONGEST, 0 },
+    { ngx_string("header"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, timeout.header),
+      60000, 1, LLM_CIRCUIT_LONGEST, 0 },
+    { ngx_string("answer"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, timeout.answer),
+      600000, 1, LLM_CIRCUIT_LONGEST, 0 },
+    { ngx_string("first_token"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, timeout.first_token),
+      0, 1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_string("idle"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, timeout.idle),
+      60000, 1, LLM_CIRCUIT_LONGEST, 0 },
+    { ngx_null_string, 0, 0, 0, 0, 0, 0 }
 };
 
 
@@ -134,6 +127,9 @@ ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     provider->name = value[1];
     provider->index = mcf->providers.nelts - 1;
 
+    ngx_http_llm_words_init(ngx_http_llm_circuit_words, provider);
+    ngx_http_llm_words_init(ngx_http_llm_timeout_words, provider);
+
     ctx = *(ngx_http_conf_ctx_t *) cf->ctx;
     ctx.loc_conf = loc_conf;
     loc_conf[ngx_http_llm_module.ctx_index] = provider;
@@ -160,8 +156,7 @@ ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static char *
 ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
 {
-    llm_circuit_conf_t       *circuit;
-    ngx_http_llm_timeouts_t  *timeout;
+    llm_circuit_conf_t  *circuit;
 
     if (provider->endpoint.len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -173,12 +168,6 @@ ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
     }
 
     circuit = &provider->circuit;
-
-    circuit->failure_threshold += circuit->failure_threshold ? 0 : 5;
-    circuit->success_threshold += circuit->success_threshold ? 0 : 2;
-    circuit->open += circuit->open ? 0 : 30000;
-    circuit->half_open_max_calls += circuit->half_open_max_calls ? 0 : 1;
-    circuit->half_open_timeout += circuit->half_open_timeout ? 0 : 10000;
 
     if (circuit->open_max == 0) {
         circuit->open_max = ngx_min(circuit->open, LLM_CIRCUIT_LONGEST / 4)
@@ -192,13 +181,6 @@ ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
                            circuit->open_max, circuit->open, &provider->name);
         return NGX_CONF_ERROR;
     }
-
-    timeout = &provider->timeout;
-
-    timeout->connect += timeout->connect ? 0 : 5000;
-    timeout->header += timeout->header ? 0 : 60000;
-    timeout->answer += timeout->answer ? 0 : 600000;
-    timeout->idle += timeout->idle ? 0 : 60000;
 
     return NGX_CONF_OK;
 }
@@ -424,8 +406,7 @@ ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    return ngx_http_llm_numbers(cf, ngx_http_llm_circuit_numbers,
-                                &provider->circuit);
+    return ngx_http_llm_words(cf, ngx_http_llm_circuit_words, 1, provider);
 }
 
 
@@ -442,104 +423,7 @@ ngx_http_llm_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     provider->timeout_set = 1;
 
-    return ngx_http_llm_numbers(cf, ngx_http_llm_timeout_numbers,
-                                &provider->timeout);
-}
-
-
-/* the KEY=VALUE words of a directive */
-
-static char *
-ngx_http_llm_numbers(ngx_conf_t *cf, ngx_http_llm_number_t *numbers,
-    void *conf)
-{
-    char                   *rv;
-    u_char                 *p, expected[256];
-    ngx_str_t              *value;
-    ngx_uint_t              i;
-    ngx_http_llm_number_t  *number;
-
-    value = cf->args->elts;
-
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        for (number = numbers; number->name.len; number++) {
-            if (value[i].len > number->name.len
-                && value[i].data[number->name.len] == '='
-                && ngx_strncmp(value[i].data, number->name.data,
-                               number->name.len)
-                   == 0)
-            {
-                break;
-            }
-        }
-
-        if (number->name.len) {
-            rv = ngx_http_llm_number(cf, &value[i], number, conf);
-
-            if (rv != NGX_CONF_OK) {
-                return rv;
-            }
-
-            continue;
-        }
-
-        p = expected;
-
-        for (number = numbers; number->name.len; number++) {
-            p = ngx_slprintf(p, expected + sizeof(expected), "%s%V=",
-                             number == numbers ? "" : ", ", &number->name);
-        }
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" in \"%V\": expected %*s",
-                           &value[i], &value[0],
-                           (size_t) (p - expected), expected);
-
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_llm_number(ngx_conf_t *cf, ngx_str_t *word,
-    ngx_http_llm_number_t *number, void *conf)
-{
-    u_char     *p, expected[64];
-    ngx_int_t   n;
-    ngx_str_t   s, *value;
-
-    s.data = word->data + number->name.len + 1;
-    s.len = word->len - number->name.len - 1;
-
-    if (number->off && s.len == 3 && ngx_strncmp(s.data, "off", 3) == 0) {
-        *(uint32_t *) ((char *) conf + number->offset) = 0;
-        return NGX_CONF_OK;
-    }
-
-    n = number->time ? ngx_parse_time(&s, 0) : ngx_atoi(s.data, s.len);
-
-    if (n == NGX_ERROR
-        || (ngx_uint_t) n < number->min || (ngx_uint_t) n > number->max)
-    {
-        p = number->time
-            ? ngx_sprintf(expected, "a time of 1ms to 1d, such as 30s")
-            : ngx_sprintf(expected, "%ui to %ui", number->min, number->max);
-
-        value = cf->args->elts;
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid value \"%V\" of \"%V\" in \"%V\": "
-                           "expected %*s", &s, &number->name, &value[0],
-                           (size_t) (p - expected), expected);
-        return NGX_CONF_ERROR;
-    }
-
-    *(uint32_t *) ((char *) conf + number->offset) = (uint32_t) n;
-
-    return NGX_CONF_OK;
+    return ngx_http_llm_words(cf, ngx_http_llm_timeout_words, 1, provider);
 }
 
 

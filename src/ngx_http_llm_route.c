@@ -13,11 +13,27 @@
  */
 
 
-static ngx_int_t ngx_http_llm_retry_word(ngx_http_llm_retry_t *retry,
-    ngx_str_t *word);
-static ngx_uint_t ngx_http_llm_word_is(ngx_str_t *word, const char *is);
 static ngx_int_t ngx_http_llm_init_route(ngx_conf_t *cf,
     ngx_http_upstream_srv_conf_t *us);
+
+
+static ngx_http_llm_word_t  ngx_http_llm_retry_words[] = {
+    { ngx_string("same"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_retry_t, same), 0, 0, 10, 0 },
+    { ngx_string("rounds"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_retry_t, rounds), 1, 1, 10, 0 },
+    { ngx_string("base"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_retry_t, pause.base), 500, 1, 600000, 0 },
+    { ngx_string("max"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_retry_t, pause.max), 8000, 1, 600000, 0 },
+    { ngx_string("factor"), NGX_HTTP_LLM_WORD_FRACTION,
+      offsetof(ngx_http_llm_retry_t, pause.factor), 2000, 1000, 10000, 0 },
+    { ngx_string("jitter"), NGX_HTTP_LLM_WORD_FRACTION,
+      offsetof(ngx_http_llm_retry_t, pause.jitter), 500, 0, 1000, 0 },
+    { ngx_string("budget"), NGX_HTTP_LLM_WORD_PERCENT,
+      offsetof(ngx_http_llm_retry_t, budget), 20, 0, 100, 0 },
+    { ngx_null_string, 0, 0, 0, 0, 0, 0 }
+};
 
 
 void *
@@ -30,12 +46,7 @@ ngx_http_llm_create_route(ngx_conf_t *cf)
         return NULL;
     }
 
-    route->retry.rounds = 1;
-    route->retry.budget = 20;
-    route->retry.pause.base = 500;
-    route->retry.pause.max = 8000;
-    route->retry.pause.factor = 2000;
-    route->retry.pause.jitter = 500;
+    ngx_http_llm_words_init(ngx_http_llm_retry_words, &route->retry);
 
     return route;
 }
@@ -246,8 +257,7 @@ ngx_http_llm_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_route_t *route = conf;
 
-    ngx_str_t    *value;
-    ngx_uint_t    i;
+    char  *rv;
 
     if (route->retry_set) {
         return "is duplicate";
@@ -255,20 +265,10 @@ ngx_http_llm_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     route->retry_set = 1;
 
-    value = cf->args->elts;
+    rv = ngx_http_llm_words(cf, ngx_http_llm_retry_words, 1, &route->retry);
 
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        if (ngx_http_llm_retry_word(&route->retry, &value[i]) == NGX_OK) {
-            continue;
-        }
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" in \"llm_retry\": "
-                           "expected same=0..10, rounds=1..10, base=TIME, "
-                           "max=TIME of at most 10m, factor=1..10, "
-                           "jitter=0..1, budget=0%%..100%%", &value[i]);
-        return NGX_CONF_ERROR;
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     if (route->retry.pause.max < route->retry.pause.base) {
@@ -278,91 +278,6 @@ ngx_http_llm_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return NGX_CONF_OK;
-}
-
-
-static ngx_int_t
-ngx_http_llm_retry_word(ngx_http_llm_retry_t *retry, ngx_str_t *word)
-{
-    u_char     *p;
-    ngx_int_t   n, min, max;
-    ngx_str_t   key, value;
-    uint32_t   *field;
-
-    p = ngx_strlchr(word->data, word->data + word->len, '=');
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    key.data = word->data;
-    key.len = p - word->data;
-
-    value.data = p + 1;
-    value.len = word->data + word->len - value.data;
-
-    if (ngx_http_llm_word_is(&key, "same")) {
-        field = &retry->same;
-        n = ngx_atoi(value.data, value.len);
-        min = 0;
-        max = 10;
-
-    } else if (ngx_http_llm_word_is(&key, "rounds")) {
-        field = &retry->rounds;
-        n = ngx_atoi(value.data, value.len);
-        min = 1;
-        max = 10;
-
-    } else if (ngx_http_llm_word_is(&key, "base")) {
-        field = &retry->pause.base;
-        n = ngx_parse_time(&value, 0);
-        min = 1;
-        max = 600000;
-
-    } else if (ngx_http_llm_word_is(&key, "max")) {
-        field = &retry->pause.max;
-        n = ngx_parse_time(&value, 0);
-        min = 1;
-        max = 600000;
-
-    } else if (ngx_http_llm_word_is(&key, "factor")) {
-        field = &retry->pause.factor;
-        n = ngx_atofp(value.data, value.len, 3);
-        min = 1000;
-        max = 10000;
-
-    } else if (ngx_http_llm_word_is(&key, "jitter")) {
-        field = &retry->pause.jitter;
-        n = ngx_atofp(value.data, value.len, 3);
-        min = 0;
-        max = 1000;
-
-    } else if (ngx_http_llm_word_is(&key, "budget")
-               && value.len && value.data[value.len - 1] == '%')
-    {
-        field = &retry->budget;
-        n = ngx_atoi(value.data, value.len - 1);
-        min = 0;
-        max = 100;
-
-    } else {
-        return NGX_ERROR;
-    }
-
-    if (n == NGX_ERROR || n < min || n > max) {
-        return NGX_ERROR;
-    }
-
-    *field = (uint32_t) n;
-
-    return NGX_OK;
-}
-
-
-static ngx_uint_t
-ngx_http_llm_word_is(ngx_str_t *word, const char *is)
-{
-    return word->len == ngx_strlen(is)
-           && ngx_strncmp(word->data, is, word->len) == 0;
 }
 
 

@@ -47,13 +47,14 @@ subtest 'every directive is explained, and no other' => sub {
 subtest 'parameters have the values and defaults of the code' => sub {
     my %section = directives();
 
-    for my $name (qw(circuit timeout)) {
-        is_deeply rows(documented_numbers($section{$name}{text})),
+    my @names = $code =~ /ngx_http_llm_(\w+)_words\[\] = /g;
+    cmp_ok scalar @names, '>', 2, 'the tables of the code were found';
+
+    for my $name (@names) {
+        my ($section) = grep { defined } @section{$name, "llm_$name"};
+        is_deeply rows(documented_numbers($section->{text})),
             rows(numbers($name)), $name;
     }
-
-    is_deeply rows(documented_numbers($section{llm_retry}{text})),
-        rows(retry_numbers()), 'llm_retry';
 };
 
 subtest 'moments of a commit are the code\'s' => sub {
@@ -394,48 +395,36 @@ sub directives {
 sub numbers {
     my ($name) = @_;
 
-    my ($table) = $code =~ /ngx_http_llm_${name}_numbers\[\] = \{(.*?)\n\};/s;
+    my ($table) = $code =~ /ngx_http_llm_${name}_words\[\] = \{(.*?)\n\};/s;
     my %number;
 
-    while ($table =~ /ngx_string\("(\w+)"\),\s*offsetof\([^)]*\),
-        \s*(\d+),\s*(\w+),\s*([01]),\s*([01])\s*\}/gx)
+    while ($table =~ /ngx_string\("(\w+)"\),\s*NGX_HTTP_LLM_WORD_(\w+),
+        \s*offsetof\([^)]*\),\s*(\d+),\s*(\d+),\s*(\w+),\s*([01])\s*\}/gx)
     {
-        my ($key, $min, $max, $is_time, $off) = ($1, $2, $3, $4, $5);
+        my ($key, $type, $off, @values) = ($1, $2, $6, $4, $5, $3);
 
-        ($max) = $code =~ /#define $max\s+(\d+)/ if $max !~ /^\d/;
-        my ($default) = $code =~ /$name->$key \+= $name->$key \? 0 : (\d+);/;
+        ($values[1]) = $code =~ /#define $values[1]\s+(\d+)/
+            if $values[1] !~ /^\d/;
+        my ($min, $max, $default) = map { as_written($type, $_) } @values;
 
-        $default //= $off ? 'off' : default_of($key);
-        $_ = $is_time && /^\d+$/ ? in_words($_) : $_
-            for $min, $max, $default;
+        $default = $off ? 'off' : $key eq 'open_max' ? default_of($key)
+            : $default if !$values[2];
         $max .= ', or off' if $off;
-        $number{$key} = "$min to $max, $default";
+        $number{$key} = $type eq 'FLAG' ? "on, off, $default"
+            : "$min to $max, $default";
     }
     return %number;
 }
 
 
-# the same for llm_retry
-sub retry_numbers {
-    my ($parse) = $code =~ /^ngx_http_llm_retry_word\(.*?\n\{(.*?)\n\}/ms;
-    my ($create) = $code =~ /^ngx_http_llm_create_route\(.*?\n\{(.*?)\n\}/ms;
-    my %number;
+sub as_written {
+    my ($type, $n) = @_;
 
-    while ($parse =~ /word_is\(&key,\ "(\w+)"\) .*? field\ =\ &retry->([\w.]+);
-        \s*n\ =\ (\w+)\(([^;]*)\);\s*min\ =\ (\d+);\s*max\ =\ (\d+);/gsx)
-    {
-        my ($key, $field, $how, $args, @limits) = ($1, $2, $3, $4, $5, $6);
-        my ($default) = $create =~ /route->retry\.\Q$field\E = (\d+);/;
-
-        my ($min, $max, $is) = map {
-            $how eq 'ngx_parse_time' ? in_words($_) =~ s/^600s$/10m/r
-                : $how eq 'ngx_atofp' ? $_ / 1000
-                : $args =~ /- 1$/     ? "$_%"
-                :                       $_;
-        } @limits, $default // 0;
-        $number{$key} = "$min to $max, $is";
-    }
-    return %number;
+    return $type eq 'TIME'   ? in_words($n) =~ s/^600s$/10m/r
+        : $type eq 'FRACTION' ? $n / 1000
+        : $type eq 'PERCENT'  ? "$n%"
+        : $type eq 'FLAG'     ? ($n ? 'on' : 'off')
+        :                       $n;
 }
 
 

@@ -121,6 +121,7 @@ sub error_events {
 
 # before the first token
 
+my $TOKEN = qq(data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n);
 my $KEEP_ALIVES = [ map { (": keep-alive\n\n", \0.05) } 1 .. 100 ];
 my $PINGS = [ map {
     (qq(event: ping\ndata: {"type":"ping"}\n\n), \0.05) } 1 .. 100 ];
@@ -288,8 +289,7 @@ my @AFTER = (
     { name => 'chunks that are none', fault => 'broken off', form => 'chat',
       step => { raw => [ "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream"
           . "\r\ntransfer-encoding: chunked\r\n\r\n", \0.03, map({
-          my $token = qq(data: {"choices":[{"delta":{"content":"hi"}}]}\n\n);
-          (sprintf("%x\r\n%s\r\n", length $token, $token), \0.03) } 1 .. 3),
+          (sprintf("%x\r\n%s\r\n", length $TOKEN, $TOKEN), \0.03) } 1 .. 3),
           "what?\r\n" ] } },
 );
 
@@ -307,7 +307,8 @@ sub after {
     if ($case->{within}) {
         $p->behave({ %$LONG, close => '2 tokens' });
         my $size = length $p->client->post($uri, $STREAM)->body;
-        $step = { %$LONG, $case->{how} // 'close' => $size - 9 . ' body bytes' };
+        $step = { %$LONG,
+            $case->{how} // 'close' => $size - 9 . ' body bytes' };
     }
     $step = $case->{step} if $case->{step} && $case->{step}{raw};
 
@@ -357,7 +358,7 @@ sub told {
     }
 }
 
-subtest 'an error event behind the first token is passed on, and counts' => sub {
+subtest 'an error event behind the first token comes, and counts' => sub {
     each_form({}, sub {
         my ($case, $mode, $form, $uri) = @_;
 
@@ -387,13 +388,12 @@ subtest 'an error event behind the first token is passed on, and counts' => sub 
 };
 
 subtest 'a [DONE] without a finish is an end' => sub {
-    my $token = qq(data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n);
     for my $pause ([], [\0.03]) {
         for my $mode (@MODES) {
             $gw->provider($mode->{from})->behave(
-                { events => [ $token, @$pause, "data: [DONE]\n\n" ] });
+                { events => [ $TOKEN, @$pause, "data: [DONE]\n\n" ] });
             my $r = ask($mode, $CHAT);
-            is $r->body, "${token}data: [DONE]\n\n", $mode->{name};
+            is $r->body, "${TOKEN}data: [DONE]\n\n", $mode->{name};
             ok $r->complete;
             is $gw->moved, "$mode->{from} successful=1";
             is $gw->logged->{llm_outcome}, 'ok';
@@ -490,11 +490,10 @@ subtest 'a first token has its time, whatever else comes' => sub {
 };
 
 subtest 'keep-alives do not make a stream live' => sub {
-    my $token = qq(data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n);
     for my $mode (@MODES) {
         for my $idle ($KEEP_ALIVES, $PINGS) {
             my $p = $gw->provider($mode->{from})
-                ->behave({ events => [ $token, \0.05, @$idle ] });
+                ->behave({ events => [ $TOKEN, \0.05, @$idle ] });
             my $start = time;
             my $r = ask($mode, $CHAT);
             cmp_ok time - $start, '<', 1.5, $mode->{name};
