@@ -56,10 +56,8 @@ llm_sse_init(llm_sse_t *s)
     s->content_end = 0;
     s->error_type.len = 0;
     s->error_code.len = 0;
-    s->usage_told = 0;
-    s->bad_usage = 0;
 
-    memset(s->usage, 0, sizeof(s->usage));
+    memset(&s->usage, 0, sizeof(s->usage));
 
     s->cr = false;
     s->bom = 0;

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "llm_json_reader.h"
+#include "llm_usage.h"
 
 
 /*
@@ -47,21 +48,6 @@
 
 #define LLM_SSE_WORD 64 /* what is kept of an error's type and code */
 
-/* a bigger number of tokens is none: readers of JSON lose digits there */
-#define LLM_SSE_TOKENS_MAX ((UINT64_C(1) << 53) - 1)
-
-
-/* The numbers of tokens that a stream may tell. */
-typedef enum {
-    LLM_SSE_INPUT = 0,   /* prompt_tokens, input_tokens */
-    LLM_SSE_OUTPUT,      /* completion_tokens, output_tokens */
-    LLM_SSE_CACHED,      /* part of the input: cached_tokens */
-    LLM_SSE_REASONING,   /* part of the output: reasoning_tokens */
-    LLM_SSE_CACHE_READ,  /* beside the input: cache_read_input_tokens */
-    LLM_SSE_CACHE_WRITE, /* beside the input: cache_creation_input_tokens */
-    LLM_SSE_USAGES
-} llm_sse_usage_t;
-
 
 typedef struct {
     uint8_t len; /* 0: none was told */
@@ -82,11 +68,7 @@ typedef struct {
     llm_sse_word_t error_type;
     llm_sse_word_t error_code;
 
-    /* the last number told of each kind; bad ones are counted and ignored */
-    uint64_t usage[LLM_SSE_USAGES];
-    unsigned usage_told; /* bit: 1u << LLM_SSE_INPUT, ... */
-    unsigned bad_usage;  /* negative, not whole, over LLM_SSE_TOKENS_MAX, no
-                            number at all; null is not bad */
+    llm_usage_t usage; /* of the whole events */
 
     /* the scanner's own: lines */
     bool pending;  /* the event at hand has some bytes */
@@ -106,11 +88,8 @@ typedef struct {
     uint32_t facts;           /* what was found in the data */
     llm_sse_word_t type_word; /* candidates for ->error_... */
     llm_sse_word_t code_word;
-    uint64_t fresh[LLM_SSE_USAGES]; /* candidates for ->usage, ... */
-    unsigned fresh_told;
-    unsigned fresh_bad;
-    uint64_t number; /* a number of tokens so far */
-    bool number_bad;
+    llm_usage_t fresh;         /* ... for ->usage, cleared but for ->n */
+    llm_usage_number_t number; /* a number of tokens */
     bool word_cut;
     uint8_t word_len; /* a string so far */
     char word[LLM_SSE_WORD];

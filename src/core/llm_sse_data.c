@@ -30,7 +30,6 @@ static bool llm_sse_told(llm_json_reader_t *r, unsigned what,
 static void llm_sse_text(llm_json_reader_t *r, unsigned what, const uint8_t *p,
     size_t n);
 static void llm_sse_word(llm_sse_t *s, const uint8_t *p, size_t n);
-static void llm_sse_digits(llm_sse_t *s, const uint8_t *p, size_t n);
 static void llm_sse_known(llm_json_reader_t *r, unsigned what, uint64_t offset);
 static void llm_sse_type(llm_sse_t *s);
 static void llm_sse_propose(const llm_sse_t *s, llm_sse_word_t *to,
@@ -100,8 +99,8 @@ llm_sse_data_start(llm_sse_t *s)
     s->type_word.rank = 0;
     s->code_word.len = 0;
     s->code_word.rank = 0;
-    s->fresh_told = 0;
-    s->fresh_bad = 0;
+    s->fresh.told = 0;
+    s->fresh.bad = 0;
 
     llm_json_reader_init(&s->reader, &llm_sse_rules);
 }
@@ -205,8 +204,6 @@ llm_sse_facts(const llm_sse_t *s)
 void
 llm_sse_data_settle(llm_sse_t *s, unsigned events)
 {
-    int i;
-
     if (!s->data || (events & LLM_SSE_BROKEN)) {
         return;
     }
@@ -216,19 +213,7 @@ llm_sse_data_settle(llm_sse_t *s, unsigned events)
         s->error_code = s->code_word;
     }
 
-    s->bad_usage += s->fresh_bad;
-
-    if (s->fresh_told == 0) {
-        return;
-    }
-
-    s->usage_told |= s->fresh_told;
-
-    for (i = 0; i < LLM_SSE_USAGES; i++) {
-        if (s->fresh_told & (1u << i)) {
-            s->usage[i] = s->fresh[i];
-        }
-    }
+    llm_usage_update(&s->usage, &s->fresh);
 }
 
 
@@ -251,14 +236,7 @@ llm_sse_told(llm_json_reader_t *r, unsigned what, llm_json_type_t type,
     s = llm_sse_of(r);
 
     if (what >= IS_USAGE) {
-        s->number = 0;
-        s->number_bad = false;
-
-        if (type != LLM_JSON_NUMBER && type != LLM_JSON_NULL) {
-            s->fresh_bad++;
-        }
-
-        return type == LLM_JSON_NUMBER;
+        return llm_usage_value(&s->fresh, &s->number, type);
     }
 
     if (what == IS_ERROR && type != LLM_JSON_NULL) {
@@ -286,26 +264,10 @@ llm_sse_text(llm_json_reader_t *r, unsigned what, const uint8_t *p, size_t n)
         }
 
     } else if (what >= IS_USAGE) {
-        llm_sse_digits(s, p, n);
+        llm_usage_text(&s->number, p, n);
 
     } else {
         llm_sse_word(s, p, n);
-    }
-}
-
-
-static void
-llm_sse_digits(llm_sse_t *s, const uint8_t *p, size_t n)
-{
-    for (/* void */; n != 0 && !s->number_bad; n--, p++) {
-
-        if (*p < '0' || *p > '9') {
-            s->number_bad = true;
-            return;
-        }
-
-        s->number = s->number * 10 + (uint64_t) (*p - '0');
-        s->number_bad = s->number > LLM_SSE_TOKENS_MAX;
     }
 }
 
@@ -381,15 +343,7 @@ llm_sse_known(llm_json_reader_t *r, unsigned what, uint64_t offset)
     s = llm_sse_of(r);
 
     if (what >= IS_USAGE) {
-        what -= IS_USAGE;
-
-        if (s->number_bad) {
-            s->fresh_bad++;
-            return;
-        }
-
-        s->fresh[what] = s->number;
-        s->fresh_told |= 1u << what;
+        llm_usage_done(&s->fresh, &s->number, what - IS_USAGE);
         return;
     }
 

@@ -1,13 +1,13 @@
 /*
- * The places in the JSON of an event where something may stand that counts.
- * A new one is a row here; a new kind of thing is a word in llm_sse_table.h
- * as well.
+ * The places in the JSON of an event, or of an answer without events, where
+ * something may stand that counts.  A new one is a row here; a new kind of
+ * thing is a word in llm_sse_table.h as well.
  */
 
 #include "llm_sse_table.h"
 
 
-#define TOKENS(usage) (IS_USAGE + (usage))
+#define TOKENS(name) (IS_USAGE + (name))
 #define COUNT(rows) (sizeof(rows) / sizeof(rows[0]))
 
 #define LEAF(name, is) LLM_JSON_MEMBER(name, is, 0, false)
@@ -26,6 +26,12 @@ static const llm_json_member_t llm_sse_in_event[] = {
     INTO("content_block", IN_BLOCK), LEAF("code", IS_CODE),
     LEAF("partial_image_b64", IS_IMAGE),
     INTO("x_groq", IN_CHOICE), /* usage or error, as in a choice */
+};
+
+/* an answer without events */
+
+static const llm_json_member_t llm_sse_in_answer[] = {
+    INTO("usage", IN_USAGE),
 };
 
 /* chat completions and legacy completions */
@@ -112,14 +118,15 @@ static const llm_json_member_t llm_sse_in_error[] = {
 };
 
 static const llm_json_member_t llm_sse_in_usage[] = {
-    LEAF("prompt_tokens", TOKENS(LLM_SSE_INPUT)),
-    LEAF("input_tokens", TOKENS(LLM_SSE_INPUT)),
-    LEAF("completion_tokens", TOKENS(LLM_SSE_OUTPUT)),
-    LEAF("output_tokens", TOKENS(LLM_SSE_OUTPUT)),
-    LEAF("cached_tokens", TOKENS(LLM_SSE_CACHED)),
-    LEAF("prompt_cache_hit_tokens", TOKENS(LLM_SSE_CACHED)),
-    LEAF("cache_read_input_tokens", TOKENS(LLM_SSE_CACHE_READ)),
-    LEAF("cache_creation_input_tokens", TOKENS(LLM_SSE_CACHE_WRITE)),
+    LEAF("prompt_tokens", TOKENS(LLM_USAGE_PROMPT)),
+    LEAF("completion_tokens", TOKENS(LLM_USAGE_COMPLETION)),
+    LEAF("input_tokens", TOKENS(LLM_USAGE_INPUT)),
+    LEAF("output_tokens", TOKENS(LLM_USAGE_OUTPUT)),
+    LEAF("total_tokens", TOKENS(LLM_USAGE_TOTAL)),
+    LEAF("cached_tokens", TOKENS(LLM_USAGE_CACHED)),
+    LEAF("prompt_cache_hit_tokens", TOKENS(LLM_USAGE_CACHED)),
+    LEAF("cache_read_input_tokens", TOKENS(LLM_USAGE_CACHE_READ)),
+    LEAF("cache_creation_input_tokens", TOKENS(LLM_USAGE_CACHE_WRITE)),
     INTO("prompt_tokens_details", IN_USAGE_DETAILS),
     INTO("input_tokens_details", IN_USAGE_DETAILS),
     INTO("completion_tokens_details", IN_USAGE_DETAILS),
@@ -127,8 +134,9 @@ static const llm_json_member_t llm_sse_in_usage[] = {
 };
 
 static const llm_json_member_t llm_sse_in_usage_details[] = {
-    LEAF("cached_tokens", TOKENS(LLM_SSE_CACHED)),
-    LEAF("reasoning_tokens", TOKENS(LLM_SSE_REASONING)),
+    LEAF("cached_tokens", TOKENS(LLM_USAGE_CACHED)),
+    LEAF("cache_write_tokens", TOKENS(LLM_USAGE_CACHE_NEW)),
+    LEAF("reasoning_tokens", TOKENS(LLM_USAGE_REASONING)),
 };
 
 
@@ -139,6 +147,7 @@ static const llm_json_member_t llm_sse_in_usage_details[] = {
 
 
 const llm_json_level_t llm_sse_levels[IN_LEVELS] = {
+    [IN_ANSWER] = LEVEL(llm_sse_in_answer, NULL),
     [IN_EVENT] = LEVEL(llm_sse_in_event, NULL),
     [IN_CHOICE] = LEVEL(llm_sse_in_choice, NULL),
     [IN_DELTA] = LEVEL(llm_sse_in_delta, NULL),

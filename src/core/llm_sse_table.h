@@ -1,6 +1,6 @@
 /*
- * The places in the JSON of an event where something may stand that counts.
- * For llm_sse_data.c only.
+ * The places in the JSON of an event, or of an answer without events, where
+ * something may stand that counts.  For llm_sse_data.c and llm_usage.c only.
  */
 
 #ifndef LLM_SSE_TABLE_H
@@ -30,12 +30,13 @@ typedef enum {
     IS_ERROR_CODE,
     IS_CODE,
 
-    IS_USAGE /* from here on: numbers, + LLM_SSE_INPUT, ... */
+    IS_USAGE /* from here on: numbers, + LLM_USAGE_PROMPT, ... */
 } llm_sse_what_t;
 
 
 typedef enum {
-    IN_EVENT = 1,
+    IN_ANSWER = 1, /* a document of its own, of which only usage counts */
+    IN_EVENT,
     IN_CHOICE,
     IN_DELTA,
     IN_PART,

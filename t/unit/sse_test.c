@@ -799,8 +799,8 @@ data_that_cannot_be_read_is_told(void **state)
     assert_string_equal(kinds(&r), "B -");
     assert_int_equal(r.s.broken, 1);
     assert_int_equal(r.s.errors, 0);
-    assert_int_equal(r.s.usage_told, 0);
-    assert_int_equal(r.s.bad_usage, 0);
+    assert_int_equal(r.s.usage.told, 0);
+    assert_int_equal(r.s.usage.bad, 0);
     assert_word(&r.s.error_type, "");
 
     /* nothing is too long, and only what is too deep is refused */
@@ -966,17 +966,17 @@ assert_usage(const char *text, const char *expected)
 
     scan(&r, text);
 
-    for (i = 0, n = 0; i < LLM_SSE_USAGES; i++) {
-        if (r.s.usage_told & (1u << i)) {
+    for (i = 0, n = 0; i < LLM_USAGES; i++) {
+        if (r.s.usage.told & (1u << i)) {
             n += (size_t) snprintf(told + n, sizeof(told) - n, "%c%llu ",
-                "iocrRW"[i], (unsigned long long) r.s.usage[i]);
+                "picothnRWr"[i], (unsigned long long) r.s.usage.n[i]);
 
         } else {
-            assert_int_equal(r.s.usage[i], 0);
+            assert_int_equal(r.s.usage.n[i], 0);
         }
     }
 
-    snprintf(told + n, sizeof(told) - n, "!%u", r.s.bad_usage);
+    snprintf(told + n, sizeof(told) - n, "!%u", r.s.usage.bad);
     assert_string_equal(told, expected);
 }
 
@@ -986,22 +986,22 @@ tokens_are_counted_as_the_provider_tells(void **state)
 {
     (void) state;
 
-    assert_usage(chat, "i19 o10 c16 r4 !0");
-    assert_usage(responses, "i37 o11 c5 r3 !0");
+    assert_usage(chat, "p19 c10 t29 h16 r4 !0");
+    assert_usage(responses, "i37 o11 t48 h5 r3 !0");
     assert_usage(messages, "i25 o89 R9 W7 !0");
     assert_usage(tools, "!0");
 
     assert_usage("data: {\"choices\":[{\"usage\":{\"prompt_tokens\":3,"
                  "\"cached_tokens\":2}}]}\n\n",
-        "i3 c2 !0");
+        "p3 h2 !0");
     assert_usage("data: {\"x_groq\":{\"usage\":{\"prompt_tokens\":3}}}\n\n",
-        "i3 !0");
+        "p3 !0");
     assert_usage("data: {\"usage\":{\"prompt_cache_hit_tokens\":8,"
                  "\"prompt_cache_miss_tokens\":9}}\n\n",
-        "c8 !0");
+        "h8 !0");
     assert_usage("data: {\"usage\":{\"prompt_tokens\":0,\"total_tokens\":5}}"
                  "\n\n",
-        "i0 !0");
+        "p0 t5 !0");
 
     /* the last word counts */
 
@@ -1058,9 +1058,7 @@ assert_same(const result_t *a, const result_t *b)
     assert_memory_equal(a->s.error_code.text, b->s.error_code.text,
         a->s.error_code.len);
 
-    assert_memory_equal(a->s.usage, b->s.usage, sizeof(a->s.usage));
-    assert_int_equal(a->s.usage_told, b->s.usage_told);
-    assert_int_equal(a->s.bad_usage, b->s.bad_usage);
+    assert_memory_equal(&a->s.usage, &b->s.usage, sizeof(a->s.usage));
 }
 
 
