@@ -449,7 +449,11 @@ subtest 'a mistake is told' => sub {
             locations => {}, server => '');
         my ($well, $output) = $gw->nginx->test_conf;
         ok !$well, $directive;
-        like $output, qr/\[emerg\].*\Q$told\E/;
+        if ($told =~ /^(\w+)=(.+)/ && $1 ne 'often') {
+            like $output, qr/\[emerg\] invalid value "\Q$2\E" of "$1"/;
+        } else {
+            like $output, qr/\[emerg\].*\Q$told\E/;
+        }
         my ($name) = $directive =~ /^(\w+)/;
         like $output, qr/"$name"/;
     }
