@@ -1,5 +1,5 @@
 /*
- * Who may go in: peek and acquire.
+ * Who may go in: peek, shed and acquire.
  *
  *             failures, or a credential answer
  *   +--------+ ------------------------------> +------+
@@ -48,7 +48,7 @@ llm_circuit_half_open(llm_circuit_t *c, uint64_t *word, uint32_t now,
     next.count = 0;
     next.time = now;
 
-    (void) llm_circuit_move(c, word, next, LLM_REASON_OPEN_ELAPSED, 0, tr);
+    (void) llm_circuit_move(c, word, next, LLM_REASON_OPEN_ELAPSED, 0, now, tr);
 }
 
 
@@ -209,4 +209,41 @@ llm_circuit_peek(const llm_circuit_t *c, const llm_circuit_conf_t *conf,
     }
 
     return llm_circuit_ask(c, conf, w, now, wait);
+}
+
+
+bool
+llm_circuit_shed(llm_circuit_t *c, const llm_circuit_conf_t *conf, uint32_t now,
+    uint32_t random)
+{
+    uint64_t word, cause;
+    uint32_t since, age;
+
+    if (conf->slow_start == 0 || conf->off) {
+        return false;
+    }
+
+    word = atomic_load(&c->word);
+    cause = atomic_load(&c->cause);
+
+    if ((word & (LLM_WORD_STATE | LLM_WORD_ADMIN)) != 0
+        || (cause & (LLM_CAUSE_REASON | LLM_CAUSE_STARTED))
+               != LLM_REASON_RECOVERED
+        || llm_word_epoch(cause) != llm_word_epoch(word))
+    {
+        return false;
+    }
+
+    since = (uint32_t) (cause >> LLM_TIME_SHIFT);
+    age = llm_left(since, now, LLM_CIRCUIT_SKEW) != 0 ? 0 : now - since;
+
+    if (age >= conf->slow_start) {
+        (void) atomic_compare_exchange_strong(&c->cause, &cause,
+            cause | LLM_CAUSE_STARTED);
+        return false;
+    }
+
+    /* random / 2^32 >= (1 + 9 * age / slow_start) / 10 */
+    return (uint64_t) random * conf->slow_start * 10
+           >= (conf->slow_start + (uint64_t) 9 * age) << 32;
 }

@@ -37,6 +37,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "llm_rate.h"
 #include "llm_verdict.h"
 
 
@@ -45,7 +46,7 @@
 #define LLM_CIRCUIT_HINT_MAX 300000  /* ms; longest Retry-After obeyed */
 #define LLM_CIRCUIT_THROTTLE 5000    /* ms; a throttle without a hint */
 #define LLM_CIRCUIT_LONGEST 86400000 /* ms; largest open_max */
-#define LLM_CIRCUIT_SKEW 10000       /* ms; how far clocks may differ */
+#define LLM_CIRCUIT_SKEW LLM_RATE_SKEW
 #define LLM_CIRCUIT_WAIT_UNKNOWN UINT32_MAX
 
 
@@ -67,6 +68,7 @@ typedef enum {
 typedef enum {
     LLM_REASON_NONE = 0,
     LLM_REASON_FAILURE_THRESHOLD,
+    LLM_REASON_FAILURE_RATE,
     LLM_REASON_CREDENTIAL,
     LLM_REASON_PROBE_FAILED, /* a failure while half-open */
     LLM_REASON_OPEN_ELAPSED, /* open -> half-open */
@@ -81,11 +83,15 @@ typedef enum {
     LLM_REFUSED_OPEN,      /* open and not yet due */
     LLM_REFUSED_HALF_OPEN, /* every permit is taken */
     LLM_REFUSED_THROTTLED, /* the provider asked for a pause */
-    LLM_REFUSED_FORCED     /* an operator's word */
+    LLM_REFUSED_FORCED,    /* an operator's word */
+    LLM_REFUSED_SLOW_START /* shed; see llm_circuit_shed() */
 } llm_admission_t;
 
 
-/* Thresholds; milliseconds; the caller has checked that none is 0. */
+/*
+ * Thresholds; milliseconds; the caller has checked that none is 0, but those
+ * that may be.
+ */
 typedef struct {
     bool off;                     /* "circuit off": always admit, never move */
     uint32_t failure_threshold;   /* 1..255 */
@@ -94,6 +100,10 @@ typedef struct {
     uint32_t open_max;            /* >= open, <= LLM_CIRCUIT_LONGEST */
     uint32_t half_open_max_calls; /* 1..LLM_CIRCUIT_PERMITS */
     uint32_t half_open_timeout;   /* a permit's lease */
+    uint32_t failure_rate;        /* 1..100 percent; 0: no such rule */
+    uint32_t window;              /* LLM_RATE_SHORTEST..LLM_RATE_LONGEST */
+    uint32_t min_requests;        /* 1..LLM_RATE_REQUESTS */
+    uint32_t slow_start;          /* <= LLM_CIRCUIT_LONGEST; 0: none */
 } llm_circuit_conf_t;
 
 
@@ -102,10 +112,14 @@ typedef struct {
     alignas(64) _Atomic uint64_t word;
     _Atomic uint64_t throttle; /* bit 32: set; bits 0-31: until */
     _Atomic uint64_t cause;    /* bits 0-7: reason of the last transition;
-                                  bits 16-31: the epoch it began */
+                                  bit 8: its slow start is over;
+                                  bits 16-31: the epoch it began;
+                                  bits 32-63: when */
 
     /* bits 0-15: epoch, 16-30: nonce, 31: taken, 32-63: lease ends */
     alignas(64) _Atomic uint64_t permit[LLM_CIRCUIT_PERMITS];
+
+    llm_rate_t rate; /* of closed; written with "failure_rate" only */
 } llm_circuit_t;
 
 
@@ -148,6 +162,9 @@ typedef struct {
     uint32_t retry;     /* ms until an open circuit is due; else 0 */
     uint32_t throttled; /* ms */
     uint32_t probes;    /* live half-open permits */
+
+    /* in the window; closed only, and with "failure_rate" */
+    llm_rate_count_t rate;
 } llm_circuit_view_t;
 
 
@@ -176,6 +193,20 @@ llm_admission_t llm_circuit_acquire(llm_circuit_t *c,
     uint32_t *wait, llm_transition_t *tr);
 
 /*
+ * Whether a call is to be shed, so that a circuit that has just recovered
+ * takes its share linearly from a tenth to all of it within "slow_start".
+ * To be asked before acquire(): true is LLM_REFUSED_SLOW_START, with a wait
+ * of 0.  acquire() and peek() do not know of it, so who has nobody else just
+ * does not ask.
+ *
+ * random: any 32 random bits.  Reads only, but for once, when it is over:
+ * else it would begin again when the clock has wrapped.  Any other move of
+ * the circuit ends it as well, an operator's word included.
+ */
+bool llm_circuit_shed(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    uint32_t now, uint32_t random);
+
+/*
  * Gives the verdict on an admitted call and ends its token: a second
  * report of the same token does nothing and returns false.
  *
@@ -186,6 +217,11 @@ llm_admission_t llm_circuit_acquire(llm_circuit_t *c,
  * deadline out, and a throttle, which is true in any epoch).
  *
  * A capability answer is neutral here: it frees the permit, nothing else.
+ *
+ * With "failure_rate" a success and a failure of a closed circuit are
+ * counted in the window; a failure that makes its share too large opens it,
+ * a success never does.  Where failure_threshold is reached as well, that is
+ * the reason.
  */
 bool llm_circuit_report(llm_circuit_t *c, const llm_circuit_conf_t *conf,
     llm_token_t *token, llm_class_t class, uint32_t hint, uint32_t now,
@@ -193,7 +229,8 @@ bool llm_circuit_report(llm_circuit_t *c, const llm_circuit_conf_t *conf,
 
 /*
  * A stream broke after its verdict was given: one failure in the epoch of
- * the token, no permit involved.  token: as it was left by report().
+ * the token, no permit involved.  token: as it was left by report().  In the
+ * window it is a failure of the request that was counted there.
  */
 void llm_circuit_break(llm_circuit_t *c, const llm_circuit_conf_t *conf,
     const llm_token_t *token, uint32_t now, uint32_t random, bool *late,
@@ -213,6 +250,16 @@ void llm_circuit_throttle(llm_circuit_t *c, const llm_circuit_conf_t *conf,
  * the state it is in.
  */
 bool llm_circuit_admin(llm_circuit_t *c, llm_admin_t admin, uint32_t now,
+    llm_transition_t *tr);
+
+/*
+ * Opens the circuit by hand, wherever it is; it is probed afterwards as
+ * always.  open_ms: for how long, at most open_max or LLM_CIRCUIT_HINT_MAX,
+ * whichever is larger; 0: the open time of its level, with the jitter of
+ * random.  With "off" nothing moves.
+ */
+void llm_circuit_trip(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    llm_reason_t reason, uint32_t open_ms, uint32_t now, uint32_t random,
     llm_transition_t *tr);
 
 /* Closes the circuit, forgets level, count and throttle; keeps admin. */

@@ -11,6 +11,7 @@ typedef struct {
     llm_class_t class;
     uint16_t epoch; /* of the token */
     bool probe;
+    bool again; /* a break: the request was counted before */
     uint32_t hint;
     uint32_t now;
     uint32_t random;
@@ -24,35 +25,25 @@ llm_open_duration(const llm_report_t *r, uint32_t level)
                         ? llm_open_max(r->conf)
                         : llm_open_time(r->conf, level);
 
-    /* + 0 .. 10 % */
-    open += (uint32_t) (((uint64_t) open * r->random >> 32) / 10);
-
-    return llm_max(open, llm_min(r->hint, LLM_CIRCUIT_HINT_MAX));
+    return llm_max(llm_jitter(open, r->random),
+        llm_min(r->hint, LLM_CIRCUIT_HINT_MAX));
 }
 
 
 /* Closed or half-open: opens; false: another process was faster. */
 static bool
 llm_circuit_open(llm_circuit_t *c, uint64_t *word, const llm_report_t *r,
-    llm_transition_t *tr)
+    llm_reason_t reason, llm_transition_t *tr)
 {
     llm_word_t w = llm_word_unpack(*word);
-    llm_reason_t reason = LLM_REASON_FAILURE_THRESHOLD;
     uint32_t duration;
 
-    if (w.state == LLM_CIRCUIT_HALF_OPEN) {
-        reason = LLM_REASON_PROBE_FAILED;
-        w.level = (uint8_t) llm_min(w.level + 1u, LLM_CIRCUIT_LEVELS);
-
-    } else if (llm_word_calm(w, r->conf, r->now) != 0) {
+    if (w.state == LLM_CIRCUIT_HALF_OPEN
+        || llm_word_calm(w, r->conf, r->now) != 0) {
         w.level = (uint8_t) llm_min(w.level + 1u, LLM_CIRCUIT_LEVELS);
 
     } else {
         w.level = 0;
-    }
-
-    if (r->class == LLM_CLASS_CREDENTIAL) {
-        reason = LLM_REASON_CREDENTIAL;
     }
 
     duration = llm_open_duration(r, w.level);
@@ -61,7 +52,7 @@ llm_circuit_open(llm_circuit_t *c, uint64_t *word, const llm_report_t *r,
     w.count = 0;
     w.time = r->now + duration;
 
-    return llm_circuit_move(c, word, w, reason, duration, tr);
+    return llm_circuit_move(c, word, w, reason, duration, r->now, tr);
 }
 
 
@@ -77,7 +68,7 @@ llm_circuit_close(llm_circuit_t *c, uint64_t *word, const llm_report_t *r,
     w.count = 0;
     w.time = calm != 0 ? calm : 1; /* 0 would be none */
 
-    return llm_circuit_move(c, word, w, LLM_REASON_RECOVERED, 0, tr);
+    return llm_circuit_move(c, word, w, LLM_REASON_RECOVERED, 0, r->now, tr);
 }
 
 
@@ -92,18 +83,84 @@ llm_circuit_note(llm_circuit_t *c, uint64_t *word, llm_word_t next)
 }
 
 
+static inline llm_rate_at_t
+llm_report_at(const llm_report_t *r)
+{
+    return (llm_rate_at_t) { r->conf->window, r->now, r->epoch };
+}
+
+
+/*
+ * A verdict of a closed circuit goes into the window, if there is one.  The
+ * epoch is looked at behind the bucket: a bucket of a later epoch is not
+ * taken for an old one.
+ */
+static void
+llm_circuit_count(llm_circuit_t *c, llm_word_t w, const llm_report_t *r)
+{
+    llm_rate_at_t at = llm_report_at(r);
+    llm_rate_count_t count = { !r->again, r->class == LLM_CLASS_FAILURE };
+    uint64_t bucket;
+
+    if (w.state != LLM_CIRCUIT_CLOSED || w.admin == LLM_ADMIN_DISABLED
+        || (r->class != LLM_CLASS_SUCCESS && r->class != LLM_CLASS_FAILURE))
+    {
+        return;
+    }
+
+    bucket = llm_rate_look(&c->rate, &at);
+
+    do {
+        if (llm_circuit_moved(c, r->epoch)) {
+            return;
+        }
+    } while (!llm_rate_add(&c->rate, &at, &bucket, count));
+}
+
+
+static bool
+llm_circuit_rate_reached(const llm_circuit_t *c, const llm_report_t *r)
+{
+    llm_rate_at_t at = llm_report_at(r);
+
+    return r->conf->failure_rate != 0
+           && llm_rate_reached(llm_rate_read(&c->rate, &at),
+               r->conf->failure_rate, r->conf->min_requests);
+}
+
+
+/* Why a closed circuit opens with this verdict; NONE: it does not. */
+static llm_reason_t
+llm_circuit_trips(const llm_circuit_t *c, const llm_report_t *r,
+    uint32_t failures)
+{
+    if (r->class == LLM_CLASS_CREDENTIAL) {
+        return LLM_REASON_CREDENTIAL;
+    }
+
+    if (r->class != LLM_CLASS_FAILURE) {
+        return LLM_REASON_NONE;
+    }
+
+    if (failures >= r->conf->failure_threshold) {
+        return LLM_REASON_FAILURE_THRESHOLD;
+    }
+
+    return llm_circuit_rate_reached(c, r) ? LLM_REASON_FAILURE_RATE
+                                          : LLM_REASON_NONE;
+}
+
+
 static bool
 llm_circuit_judge_closed(llm_circuit_t *c, uint64_t *word,
     const llm_report_t *r, llm_transition_t *tr)
 {
     llm_word_t w = llm_word_unpack(*word);
     uint32_t failures = llm_min(w.count + 1u, UINT8_MAX);
+    llm_reason_t reason = llm_circuit_trips(c, r, failures);
 
-    if (r->class == LLM_CLASS_CREDENTIAL
-        || (r->class == LLM_CLASS_FAILURE
-            && failures >= r->conf->failure_threshold))
-    {
-        return llm_circuit_open(c, word, r, tr);
+    if (reason != LLM_REASON_NONE) {
+        return llm_circuit_open(c, word, r, reason, tr);
     }
 
     if (llm_word_calm(w, r->conf, r->now) == 0) {
@@ -125,8 +182,12 @@ llm_circuit_judge_half_open(llm_circuit_t *c, uint64_t *word,
     llm_word_t w = llm_word_unpack(*word);
     uint32_t successes = llm_min(w.count + 1u, UINT8_MAX);
 
-    if (r->class != LLM_CLASS_SUCCESS) {
-        return llm_circuit_open(c, word, r, tr);
+    if (r->class == LLM_CLASS_CREDENTIAL) {
+        return llm_circuit_open(c, word, r, LLM_REASON_CREDENTIAL, tr);
+    }
+
+    if (r->class == LLM_CLASS_FAILURE) {
+        return llm_circuit_open(c, word, r, LLM_REASON_PROBE_FAILED, tr);
     }
 
     if (!r->probe) {
@@ -212,6 +273,10 @@ llm_circuit_judge(llm_circuit_t *c, const llm_report_t *r, bool *late,
 {
     uint64_t word = atomic_load(&c->word);
 
+    if (r->conf->failure_rate != 0) {
+        llm_circuit_count(c, llm_word_unpack(word), r);
+    }
+
     while (!llm_circuit_judge_once(c, &word, r, late, tr)) {
         /* void */
     }
@@ -235,7 +300,7 @@ llm_circuit_report(llm_circuit_t *c, const llm_circuit_conf_t *conf,
         return false;
     }
 
-    if (class == LLM_CLASS_SUCCESS && !probe
+    if (class == LLM_CLASS_SUCCESS && !probe && conf->failure_rate == 0
         && (atomic_load(&c->word) & ~LLM_WORD_ADMIN)
                == (uint64_t) token->epoch << LLM_EPOCH_SHIFT)
     {
@@ -278,6 +343,7 @@ llm_circuit_break(llm_circuit_t *c, const llm_circuit_conf_t *conf,
         .conf = conf,
         .class = LLM_CLASS_FAILURE,
         .epoch = token->epoch,
+        .again = true,
         .now = now,
         .random = random,
     };

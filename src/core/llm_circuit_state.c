@@ -7,14 +7,16 @@
 
 
 /*
- * Writes the reason beside the word.  A slower winner of an older epoch
+ * Writes reason and time beside the word.  A slower winner of an older epoch
  * must not cover a newer reason; a newer one is less than half a turn ahead.
  */
 static void
-llm_circuit_record(llm_circuit_t *c, uint16_t epoch, llm_reason_t reason)
+llm_circuit_record(llm_circuit_t *c, uint16_t epoch, llm_reason_t reason,
+    uint32_t now)
 {
     uint64_t cause = atomic_load(&c->cause);
-    uint64_t next = (uint64_t) reason | (uint64_t) epoch << LLM_EPOCH_SHIFT;
+    uint64_t next = (uint64_t) reason | (uint64_t) epoch << LLM_EPOCH_SHIFT
+                    | (uint64_t) now << LLM_TIME_SHIFT;
 
     do {
         if ((uint16_t) (epoch - llm_word_epoch(cause)) >= 0x8000) {
@@ -26,7 +28,7 @@ llm_circuit_record(llm_circuit_t *c, uint16_t epoch, llm_reason_t reason)
 
 bool
 llm_circuit_move(llm_circuit_t *c, uint64_t *word, llm_word_t next,
-    llm_reason_t reason, uint32_t duration, llm_transition_t *tr)
+    llm_reason_t reason, uint32_t duration, uint32_t now, llm_transition_t *tr)
 {
     llm_word_t from = llm_word_unpack(*word);
 
@@ -37,7 +39,7 @@ llm_circuit_move(llm_circuit_t *c, uint64_t *word, llm_word_t next,
     }
 
     *word = llm_word_pack(next);
-    llm_circuit_record(c, next.epoch, reason);
+    llm_circuit_record(c, next.epoch, reason, now);
 
     *tr = (llm_transition_t) {
         .from = (llm_circuit_state_t) from.state,
@@ -72,9 +74,46 @@ llm_circuit_admin(llm_circuit_t *c, llm_admin_t admin, uint32_t now,
                                            : 0;
         w.admin = (uint8_t) (admin & 3);
 
-    } while (!llm_circuit_move(c, &word, w, LLM_REASON_OPERATOR, left, tr));
+    } while (
+        !llm_circuit_move(c, &word, w, LLM_REASON_OPERATOR, left, now, tr));
 
     return true;
+}
+
+
+void
+llm_circuit_trip(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    llm_reason_t reason, uint32_t open_ms, uint32_t now, uint32_t random,
+    llm_transition_t *tr)
+{
+    uint64_t word = atomic_load(&c->word);
+    uint32_t open;
+    llm_word_t w;
+
+    tr->reason = LLM_REASON_NONE;
+
+    if (conf->off) {
+        return;
+    }
+
+    open_ms = llm_min(open_ms,
+        llm_max(llm_open_max(conf), LLM_CIRCUIT_HINT_MAX));
+
+    do {
+        w = llm_word_unpack(word);
+
+        if (w.state == LLM_CIRCUIT_CLOSED && llm_word_calm(w, conf, now) == 0) {
+            w.level = 0;
+        }
+
+        open = open_ms != 0 ? open_ms
+                            : llm_jitter(llm_open_time(conf, w.level), random);
+
+        w.state = LLM_CIRCUIT_OPEN;
+        w.count = 0;
+        w.time = now + open;
+
+    } while (!llm_circuit_move(c, &word, w, reason, open, now, tr));
 }
 
 
@@ -83,8 +122,6 @@ llm_circuit_reset(llm_circuit_t *c, uint32_t now, llm_transition_t *tr)
 {
     uint64_t word = atomic_load(&c->word);
     llm_word_t w;
-
-    (void) now;
 
     tr->reason = LLM_REASON_NONE;
     atomic_store(&c->throttle, 0);
@@ -97,7 +134,7 @@ llm_circuit_reset(llm_circuit_t *c, uint32_t now, llm_transition_t *tr)
         w.count = 0;
         w.time = 0;
 
-    } while (!llm_circuit_move(c, &word, w, LLM_REASON_RESET, 0, tr));
+    } while (!llm_circuit_move(c, &word, w, LLM_REASON_RESET, 0, now, tr));
 }
 
 
@@ -117,13 +154,20 @@ llm_circuit_view(const llm_circuit_t *c, const llm_circuit_conf_t *conf,
     };
 
     if (llm_word_epoch(cause) == w.epoch) {
-        view->reason = (llm_reason_t) (cause & 255);
+        view->reason = (llm_reason_t) (cause & LLM_CAUSE_REASON);
     }
 
     switch (w.state) {
 
     case LLM_CIRCUIT_CLOSED:
         view->failures = w.count;
+
+        if (conf->failure_rate != 0) {
+            llm_rate_at_t at = { conf->window, now, w.epoch };
+
+            view->rate = llm_rate_read(&c->rate, &at);
+        }
+
         break;
 
     case LLM_CIRCUIT_OPEN:
@@ -147,6 +191,8 @@ llm_circuit_copy(llm_circuit_t *to, const llm_circuit_t *from)
     for (unsigned i = 0; i < LLM_CIRCUIT_PERMITS; i++) {
         atomic_store(&to->permit[i], atomic_load(&from->permit[i]));
     }
+
+    llm_rate_copy(&to->rate, &from->rate);
 
     atomic_store(&to->word, atomic_load(&from->word));
 }
@@ -182,10 +228,10 @@ const char *
 llm_reason_name(llm_reason_t reason)
 {
     static const char *const names[] = { "none", "failure_threshold",
-        "credential", "probe_failed", "open_elapsed", "recovered", "operator",
-        "reset" };
+        "failure_rate", "credential", "probe_failed", "open_elapsed",
+        "recovered", "operator", "reset" };
 
-    return llm_name(names, 8, reason);
+    return llm_name(names, 9, reason);
 }
 
 
@@ -193,7 +239,7 @@ const char *
 llm_admission_name(llm_admission_t admission)
 {
     static const char *const names[] = { "admitted", "open", "half_open",
-        "throttled", "forced" };
+        "throttled", "forced", "slow_start" };
 
-    return llm_name(names, 5, admission);
+    return llm_name(names, 6, admission);
 }

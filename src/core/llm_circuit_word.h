@@ -20,6 +20,10 @@
 #define LLM_EPOCH_SHIFT 16
 #define LLM_TIME_SHIFT 32
 
+/* in the word "cause" */
+#define LLM_CAUSE_REASON ((uint64_t) 255)
+#define LLM_CAUSE_STARTED ((uint64_t) 1 << 8)
+
 
 /* the word, taken apart */
 typedef struct {
@@ -37,7 +41,7 @@ typedef struct {
  * another process was faster, *word is what it left.
  */
 bool llm_circuit_move(llm_circuit_t *c, uint64_t *word, llm_word_t next,
-    llm_reason_t reason, uint32_t duration, llm_transition_t *tr);
+    llm_reason_t reason, uint32_t duration, uint32_t now, llm_transition_t *tr);
 
 
 static inline uint16_t
@@ -110,6 +114,14 @@ llm_open_time(const llm_circuit_conf_t *conf, uint32_t level)
     uint32_t open_max = llm_open_max(conf);
 
     return open < open_max ? (uint32_t) open : open_max;
+}
+
+
+/* + 0 .. 10 % */
+static inline uint32_t
+llm_jitter(uint32_t open, uint32_t random)
+{
+    return open + (uint32_t) (((uint64_t) open * random >> 32) / 10);
 }
 
 
