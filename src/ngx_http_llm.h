@@ -291,6 +291,7 @@ typedef struct ngx_http_llm_loc_conf_s {
     unsigned                      pass:1;
     unsigned                      prefix_set:1;
     unsigned                      status:1;
+    unsigned                      models:1;
 } ngx_http_llm_loc_conf_t;
 
 
@@ -460,6 +461,10 @@ void ngx_http_llm_words_init(ngx_http_llm_word_t *words, void *conf);
 char *ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words,
     ngx_uint_t n, void *conf);
 
+/* module: llm_pass, llm_gate, and what stands on a route as they do */
+
+char *ngx_http_llm_add_pass(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf);
+
 /* provider: llm_provider {} */
 
 char *ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -519,6 +524,8 @@ uint64_t ngx_http_llm_wall_clock(void);
 /* gate: before anything is sent */
 
 ngx_int_t ngx_http_llm_gate_handler(ngx_http_request_t *r);
+ngx_http_llm_route_t *ngx_http_llm_eval_route(ngx_http_request_t *r,
+    ngx_http_llm_loc_conf_t *llcf);
 
 /* ctx: what is known of a request */
 
@@ -624,6 +631,12 @@ ngx_buf_t *ngx_http_llm_error_event(ngx_http_request_t *r,
 /* filter */
 
 ngx_int_t ngx_http_llm_filter_init(ngx_conf_t *cf);
+
+/* models: what a route has, told from the configuration */
+
+char *ngx_http_llm_models(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_http_llm_models_handler(ngx_http_request_t *r);
+ngx_uint_t ngx_http_llm_speaks_anthropic(ngx_http_request_t *r);
 
 /* status */
 

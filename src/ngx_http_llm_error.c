@@ -224,8 +224,10 @@ ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx, const char *code,
     ctx->code = code;
     ctx->outcome = NGX_HTTP_LLM_OUTCOME_REJECTED;
 
-    llm_count(ngx_http_llm_counters(ctx->route->record),
-              LLM_REQUESTS_REJECTED);
+    if (ctx->route) {
+        llm_count(ngx_http_llm_counters(ctx->route->record),
+                  LLM_REQUESTS_REJECTED);
+    }
 
     return status;
 }
@@ -575,12 +577,19 @@ ngx_http_llm_find_error(ngx_uint_t status)
 }
 
 
-/* .../messages, and what is below it */
+/* .../messages, and what is below it; a list of models is asked for alike */
 
 static ngx_uint_t
 ngx_http_llm_is_anthropic(ngx_http_request_t *r)
 {
-    u_char  *p, *last;
+    u_char                   *p, *last;
+    ngx_http_llm_loc_conf_t  *llcf;
+
+    llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
+
+    if (llcf->models) {
+        return ngx_http_llm_speaks_anthropic(r);
+    }
 
     last = r->uri.data + r->uri.len;
 

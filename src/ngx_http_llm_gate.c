@@ -15,8 +15,6 @@
  */
 
 
-static ngx_http_llm_route_t *ngx_http_llm_eval_route(ngx_http_request_t *r,
-    ngx_http_llm_loc_conf_t *llcf);
 static ngx_int_t ngx_http_llm_read_body(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_body_handler(ngx_http_request_t *r);
@@ -85,7 +83,7 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
 }
 
 
-static ngx_http_llm_route_t *
+ngx_http_llm_route_t *
 ngx_http_llm_eval_route(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf)
 {
     ngx_str_t                  name;

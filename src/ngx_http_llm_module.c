@@ -159,6 +159,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_models"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_models,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_status"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE12,
       ngx_http_llm_status,
@@ -212,25 +219,22 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_loc_conf_t *llcf = conf;
 
-    char                               *rv;
-    ngx_str_t                          *value;
-    ngx_http_llm_pass_t                *pass;
-    ngx_http_llm_main_conf_t           *mcf;
-    ngx_http_compile_complex_value_t    ccv;
+    char                      *rv;
+    ngx_str_t                 *value;
+    ngx_http_core_loc_conf_t  *clcf;
 
-    if (llcf->gate) {
-        return "is duplicate, or together with the other of "
-               "\"llm_pass\" and \"llm_gate\"";
+    if (llcf->gate || llcf->models) {
+        return "is duplicate, or together with another of "
+               "\"llm_pass\", \"llm_gate\" and \"llm_models\"";
+    }
+
+    rv = ngx_http_llm_add_pass(cf, llcf);
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     value = cf->args->elts;
-
-    if (value[1].len == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "empty route in \"%V\": expected the name of an "
-                           "\"upstream\" with \"llm_use\"", &value[0]);
-        return NGX_CONF_ERROR;
-    }
 
     if (cf->args->nelts == 3) {
         if (ngx_strncmp(value[2].data, "prefix=/", 8) != 0) {
@@ -244,6 +248,43 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         llcf->prefix.len = value[2].len - 7;
         llcf->prefix.data = value[2].data + 7;
         llcf->prefix_set = 1;
+    }
+
+    llcf->gate = 1;
+
+    if (ngx_strcmp(value[0].data, "llm_gate") == 0) {
+        return NGX_CONF_OK;
+    }
+
+    llcf->pass = 1;
+
+    rv = ngx_http_llm_proxy_pass(cf, &value[1]);
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    llcf->handler = clcf->handler;
+
+    return rv;
+}
+
+
+/* DIRECTIVE ROUTE: notes where it stands, and what the route's name is. */
+
+char *
+ngx_http_llm_add_pass(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf)
+{
+    ngx_str_t                         *value;
+    ngx_http_llm_pass_t               *pass;
+    ngx_http_llm_main_conf_t          *mcf;
+    ngx_http_compile_complex_value_t   ccv;
+
+    value = cf->args->elts;
+
+    if (value[1].len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "empty route in \"%V\": expected the name of an "
+                           "\"upstream\" with \"llm_use\"", &value[0]);
+        return NGX_CONF_ERROR;
     }
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
@@ -261,41 +302,29 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     pass->conf = llcf;
     pass->clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    llcf->gate = 1;
     llcf->id = mcf->passes.nelts;
 
     if (ngx_http_script_variables_count(&value[1]) == 0) {
         pass->route = value[1];
-
-    } else {
-        llcf->route_value = ngx_palloc(cf->pool,
-                                       sizeof(ngx_http_complex_value_t));
-        if (llcf->route_value == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-        ccv.cf = cf;
-        ccv.value = &value[1];
-        ccv.complex_value = llcf->route_value;
-
-        if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    if (ngx_strcmp(value[0].data, "llm_gate") == 0) {
         return NGX_CONF_OK;
     }
 
-    llcf->pass = 1;
+    llcf->route_value = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (llcf->route_value == NULL) {
+        return NGX_CONF_ERROR;
+    }
 
-    rv = ngx_http_llm_proxy_pass(cf, &value[1]);
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
 
-    llcf->handler = pass->clcf->handler;
+    ccv.cf = cf;
+    ccv.value = &value[1];
+    ccv.complex_value = llcf->route_value;
 
-    return rv;
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
 }
 
 
@@ -468,7 +497,7 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     /* "if" and "limit_except" stay inside of their location's gate */
 
-    if (clcf->noname && !conf->gate && !conf->status) {
+    if (clcf->noname && !conf->gate && !conf->status && !conf->models) {
         *conf = *prev;
 
         /* in "limit_except" it is the proxy module that sets the handler */

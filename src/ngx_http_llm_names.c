@@ -152,7 +152,7 @@ ngx_http_llm_resolve_pass(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
         return NGX_CONF_ERROR;
     }
 
-    if (llcf->prefix_set) {
+    if (llcf->prefix_set || llcf->models) {
         return NGX_CONF_OK;
     }
 

@@ -178,3 +178,26 @@ test('a client that is told when to come back does, and is answered',
         assert.ok(performance.now() - begin > 1000,
             'left to itself it would be back in half a second');
     });
+
+test('the models, and one of them', async (t) => {
+    const gateway = await startGateway(t, {
+        only: `${KEY} model claude-large; model claude-small;`,
+    }, { server: 'location /v1/models { llm_models llm; }' });
+    const { models } = gateway.anthropic();
+    const seen = [];
+
+    for await (const model of models.list({ limit: 1 })) {
+        assert.equal(model.type, 'model');
+        assert.equal(new Date(model.created_at).getTime(), 0);
+        seen.push(model.display_name);
+    }
+
+    assert.deepEqual(seen, ['claude-large', 'claude-small']);
+    assert.equal((await models.retrieve('claude-small')).id, 'claude-small');
+
+    const error = await errorOf(models.retrieve('nope'));
+
+    assert.ok(error instanceof Anthropic.NotFoundError);
+    assert.equal(error.type, 'not_found_error');
+    assert.equal(gateway.providers.only.received.length, 0);
+});

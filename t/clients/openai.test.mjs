@@ -330,3 +330,29 @@ test('a stream that breaks off does not look complete', async (t) => {
     assert.equal(await textOf(await gateway.openai().chat.completions
         .create({ ...CHAT, stream: true })), ANSWER, 'and the next is whole');
 });
+
+test('the models, and one of them', async (t) => {
+    const gateway = await startGateway(t, {
+        first: 'model gpt-4.1; model meta-llama/Llama-3.3-70B;',
+        second: 'model gpt-4.1; model * mock-large;',
+    }, { server: 'location /v1/models { llm_models llm; }' });
+    const { models } = gateway.openai();
+    const seen = [];
+
+    for await (const model of models.list()) {
+        seen.push([model.id, model.object, model.owned_by]);
+    }
+
+    assert.deepEqual(seen, [
+        ['gpt-4.1', 'model', 'first'],
+        ['meta-llama/Llama-3.3-70B', 'model', 'first'],
+    ]);
+    assert.equal((await models.retrieve(seen[1][0])).id, seen[1][0]);
+
+    const error = await errorOf(models.retrieve('nope'));
+
+    assert.ok(error instanceof OpenAI.NotFoundError);
+    assert.equal(error.code, 'model_not_found');
+    assert.equal(error.param, 'model');
+    assert.equal(gateway.providers.first.received.length, 0);
+});
