@@ -188,6 +188,11 @@ static const answer_t answers[] = {
         "\"reasoning_tokens\":6}}}",
         { 100, 80, 20, 5, 5 } },
 
+    { "nor is the cache",
+        "{\"usage\":{\"prompt_tokens\":100,\"prompt_cache_hit_tokens\":101,"
+        "\"cache_creation_input_tokens\":1}}",
+        { 100, 100, 0, 0, 0 } },
+
     { "a total that is too small says nothing",
         "{\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5,"
         "\"total_tokens\":1}}",
