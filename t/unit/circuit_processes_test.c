@@ -40,6 +40,10 @@
 #define PERMITS 3
 #define LEASE 300
 #define HINT 900
+#define WINDOW 2000
+#define MIN_REQUESTS 8
+#define SLOW 60
+#define EPOCHS 1024 /* whose requests are counted; a power of two */
 #define NO_PTRACE 77
 #define MANY 150  /* instructions; longer calls: see play() */
 #define FAR 20000 /* instructions; no call is as long as that */
@@ -49,7 +53,9 @@ enum {
     FINE = 0,
     TOO_MANY_PROBES,
     NOT_REPORTED_ONCE,
-    REFUSED_WITHOUT_WAIT
+    REFUSED_WITHOUT_WAIT,
+    OPENED_ON_A_SUCCESS,
+    OPENED_TOO_EARLY
 };
 
 
@@ -59,6 +65,7 @@ typedef struct {
     llm_transition_t tr;
     llm_admission_t admission;
     bool late;
+    bool shed;
     _Atomic bool done;
 } told_t;
 
@@ -71,6 +78,11 @@ typedef struct {
     _Atomic uint32_t born;
     _Atomic uint64_t transitions; /* seen by who won them */
     _Atomic uint64_t probes;
+    _Atomic uint64_t rates; /* transitions by the rate of failures */
+    _Atomic uint64_t sheds;
+
+    /* what may be in an epoch's window, and perhaps some more */
+    _Atomic uint32_t requests[EPOCHS];
 
     /* bits 0-15: epoch, 16-31: serial, 32-63: lease ends; 0: no probe */
     _Atomic uint64_t probe[PROCESSES * TOKENS];
@@ -96,7 +108,11 @@ static const llm_circuit_conf_t conf = { .failure_threshold = 3,
     .open = 50,
     .open_max = 400,
     .half_open_max_calls = PERMITS,
-    .half_open_timeout = LEASE };
+    .half_open_timeout = LEASE,
+    .failure_rate = 40,
+    .window = WINDOW,
+    .min_requests = MIN_REQUESTS,
+    .slow_start = SLOW };
 
 
 static void
@@ -388,6 +404,30 @@ static const llm_circuit_conf_t two_permits = { .failure_threshold = 2,
     .half_open_timeout = LEASE };
 
 
+/* half of at least four, or of at least five */
+static const llm_circuit_conf_t by_rate = { .failure_threshold = 255,
+    .success_threshold = 1,
+    .open = 50,
+    .open_max = 400,
+    .half_open_max_calls = 2,
+    .half_open_timeout = LEASE,
+    .failure_rate = 50,
+    .window = 10000,
+    .min_requests = 4,
+    .slow_start = SLOW };
+
+
+static const llm_circuit_conf_t by_rate_of_five = { .failure_threshold = 255,
+    .success_threshold = 1,
+    .open = 50,
+    .open_max = 400,
+    .half_open_max_calls = 2,
+    .half_open_timeout = LEASE,
+    .failure_rate = 50,
+    .window = 10000,
+    .min_requests = 5 };
+
+
 static void
 be_due(void)
 {
@@ -592,6 +632,161 @@ two_last_failures_are_one_transition_and_one_log_line(void **state)
 {
     static const scene_t scene = { &two_permits, be_near_the_threshold,
         report_failure, fail_too, one_of_two_moved_it };
+
+    (void) state;
+    play(&scene);
+}
+
+
+static void
+be_near_the_rate(void)
+{
+    report(&mine, admitted(), LLM_CLASS_SUCCESS, 0);
+    report(&mine, admitted(), LLM_CLASS_FAILURE, 0);
+    report(&mine, admitted(), LLM_CLASS_FAILURE, 0);
+    held = admitted();
+    other = admitted();
+}
+
+
+static void
+one_of_two_reached_the_rate(void)
+{
+    assert_int_equal((mine.tr.reason != LLM_REASON_NONE)
+                         + (shared->told.tr.reason != LLM_REASON_NONE),
+        1);
+    assert_in_range(mine.late + shared->told.late, sc.min_requests == 4, 1);
+    assert_int_equal(view().state, LLM_CIRCUIT_OPEN);
+    assert_int_equal(view().epoch, 1);
+    assert_int_equal(view().reason, LLM_REASON_FAILURE_RATE);
+}
+
+
+static void
+two_failures_that_reach_the_rate_are_one_transition(void **state)
+{
+    static const scene_t scene = { &by_rate, be_near_the_rate, report_failure,
+        fail_too, one_of_two_reached_the_rate };
+
+    (void) state;
+    play(&scene);
+}
+
+
+static void
+two_failures_that_reach_the_rate_together_do_reach_it(void **state)
+{
+    static const scene_t scene = { &by_rate_of_five, be_near_the_rate,
+        report_failure, fail_too, one_of_two_reached_the_rate };
+
+    (void) state;
+    play(&scene);
+}
+
+
+static void
+be_counting(void)
+{
+    report(&mine, admitted(), LLM_CLASS_FAILURE, 0);
+    other = admitted();
+}
+
+
+static void
+close_again_and_count(void)
+{
+    llm_circuit_trip(&shared->circuit, &sc, LLM_REASON_OPERATOR, 1, now, 0,
+        &mine.tr);
+    now += 1;
+    report(&mine, admitted(), LLM_CLASS_SUCCESS, 0);
+    assert_int_equal(mine.tr.reason, LLM_REASON_RECOVERED);
+
+    report(&mine, admitted(), LLM_CLASS_SUCCESS, 0);
+    report(&mine, admitted(), LLM_CLASS_SUCCESS, 0);
+    report(&mine, admitted(), LLM_CLASS_FAILURE, 0);
+}
+
+
+static void
+the_window_has_what_was_counted_since(void)
+{
+    assert_int_equal(view().rate.requests, 3);
+    assert_int_equal(view().rate.failures, 1);
+    assert_int_equal(view().epoch, 3);
+}
+
+
+static void
+a_process_of_the_past_counts_nothing_in_the_present_window(void **state)
+{
+    static const scene_t scene = { &by_rate, be_counting, report_failure,
+        close_again_and_count, the_window_has_what_was_counted_since };
+
+    (void) state;
+    play(&scene);
+}
+
+
+static void
+be_started(void)
+{
+    llm_circuit_trip(&shared->circuit, &sc, LLM_REASON_OPERATOR, 1, now, 0,
+        &mine.tr);
+    now += 1;
+    report(&mine, admitted(), LLM_CLASS_SUCCESS, 0);
+    assert_int_equal(mine.tr.reason, LLM_REASON_RECOVERED);
+    now += SLOW;
+}
+
+
+static void
+ask_to_be_shed(told_t *told)
+{
+    told->shed = llm_circuit_shed(&shared->circuit, &sc, now, UINT32_MAX);
+}
+
+
+static void
+the_new_start_is_slow(void)
+{
+    ask_to_be_shed(&mine);
+    assert_true(mine.shed);
+}
+
+
+static void
+who_ends_a_slow_start_does_not_end_the_next_one(void **state)
+{
+    static const scene_t scene = { &by_rate, be_started, ask_to_be_shed,
+        close_again_and_count, the_new_start_is_slow };
+
+    (void) state;
+    play(&scene);
+}
+
+
+static void
+open_by_hand(told_t *told)
+{
+    llm_circuit_trip(&shared->circuit, &sc, LLM_REASON_OPERATOR, 50, now, 0,
+        &told->tr);
+}
+
+
+static void
+it_is_open_by_hand(void)
+{
+    assert_int_equal(view().state, LLM_CIRCUIT_OPEN);
+    assert_int_equal(shared->told.tr.reason, LLM_REASON_OPERATOR);
+    assert_int_equal(view().epoch, 1 + (mine.tr.reason != LLM_REASON_NONE));
+}
+
+
+static void
+opening_by_hand_and_by_a_failure_are_told_each_by_its_own(void **state)
+{
+    static const scene_t scene = { &two_permits, be_near_the_threshold,
+        open_by_hand, fail_too, it_is_open_by_hand };
 
     (void) state;
     play(&scene);
@@ -819,6 +1014,10 @@ a_worker_killed_at_any_instruction_wedges_nothing(void **state)
         { &two_permits, be_two_probes, report_failure, NULL, NULL },
         { &two_permits, be_two_probes, report_success, NULL, NULL },
         { &one_permit, hold_a_permit_too_long, report_neutral, NULL, NULL },
+        { &by_rate, be_near_the_rate, report_failure, NULL, NULL },
+        { &by_rate, be_near_the_rate, report_success, NULL, NULL },
+        { &by_rate, be_started, ask_to_be_shed, NULL, NULL },
+        { &two_permits, be_two_probes, open_by_hand, NULL, NULL },
         { &two_permits, be_two_probes, report_short_throttle, NULL, NULL } };
 
     (void) state;
@@ -874,6 +1073,35 @@ saw(const llm_transition_t *tr)
 {
     if (tr->reason != LLM_REASON_NONE) {
         (void) atomic_fetch_add(&shared->transitions, 1);
+        atomic_store(&shared->requests[(tr->epoch + EPOCHS / 2) % EPOCHS], 0);
+    }
+}
+
+
+/* What a verdict of this class, on a call of this epoch, has moved. */
+static void
+judged(const llm_transition_t *tr, llm_class_t class, uint16_t epoch)
+{
+    saw(tr);
+
+    if (tr->reason == LLM_REASON_NONE || tr->to != LLM_CIRCUIT_OPEN) {
+        return;
+    }
+
+    if (class != LLM_CLASS_FAILURE && class != LLM_CLASS_CREDENTIAL) {
+        wrong(OPENED_ON_A_SUCCESS);
+    }
+
+    if (tr->reason == LLM_REASON_FAILURE_RATE) {
+        (void) atomic_fetch_add(&shared->rates, 1);
+
+        if (class != LLM_CLASS_FAILURE || tr->from != LLM_CIRCUIT_CLOSED) {
+            wrong(OPENED_ON_A_SUCCESS);
+        }
+
+        if (atomic_load(&shared->requests[epoch % EPOCHS]) < MIN_REQUESTS) {
+            wrong(OPENED_TOO_EARLY);
+        }
     }
 }
 
@@ -917,6 +1145,13 @@ begin_call(process_t *p, uint32_t slot)
     llm_token_t *token = &p->tokens[slot];
     uint32_t wait, clock = late_clock(p);
     llm_transition_t tr;
+
+    if (chance(p, 2)
+        && llm_circuit_shed(&shared->circuit, &conf, clock, random32(p)))
+    {
+        (void) atomic_fetch_add(&shared->sheds, 1);
+        return;
+    }
 
     if (llm_circuit_acquire(&shared->circuit, &conf, clock, token, &wait, &tr)
             != LLM_ADMITTED
@@ -964,18 +1199,23 @@ end_call(process_t *p, uint32_t slot)
 
     atomic_store(&shared->probe[p->n * TOKENS + slot], 0);
 
+    if (class == LLM_CLASS_SUCCESS || class == LLM_CLASS_FAILURE) {
+        (void) atomic_fetch_add(&shared->requests[token->epoch % EPOCHS], 1);
+    }
+
     if (!llm_circuit_report(&shared->circuit, &conf, token, class, hint, clock,
             random, &late, &tr))
     {
         wrong(NOT_REPORTED_ONCE);
     }
 
-    saw(&tr);
+    judged(&tr, class, token->epoch);
 
     if (chance(p, 100)) {
+        (void) atomic_fetch_add(&shared->requests[token->epoch % EPOCHS], 1);
         llm_circuit_break(&shared->circuit, &conf, token, clock, random, &late,
             &tr);
-        saw(&tr);
+        judged(&tr, LLM_CLASS_FAILURE, token->epoch);
     }
 
     if (llm_circuit_report(&shared->circuit, &conf, token, class, hint, clock,
@@ -996,6 +1236,10 @@ be_operator(process_t *p)
 
     if (chance(p, 8)) {
         llm_circuit_reset(&shared->circuit, clock, &tr);
+
+    } else if (chance(p, 8)) {
+        llm_circuit_trip(&shared->circuit, &conf, LLM_REASON_OPERATOR,
+            random32(p) % HINT, clock, random32(p), &tr);
 
     } else {
         (void) llm_circuit_admin(&shared->circuit, admin, clock, &tr);
@@ -1073,14 +1317,19 @@ nothing_went_wrong(uint64_t missing)
     uint64_t seen = atomic_load(&shared->transitions);
     uint16_t unseen = (uint16_t) ((shared->circuit.word >> 16) - seen);
 
-    print_message("transitions %llu, unseen %u, probes %llu\n",
-        (unsigned long long) seen, unseen,
-        (unsigned long long) atomic_load(&shared->probes));
+    print_message("transitions %llu, by rate %llu, unseen %u, probes %llu, "
+                  "shed %llu\n",
+        (unsigned long long) seen,
+        (unsigned long long) atomic_load(&shared->rates), unseen,
+        (unsigned long long) atomic_load(&shared->probes),
+        (unsigned long long) atomic_load(&shared->sheds));
 
     assert_int_equal(atomic_load(&shared->error), FINE);
     assert_true(unseen <= missing);
     assert_true(seen > 100);
     assert_true(atomic_load(&shared->probes) > 100);
+    assert_true(atomic_load(&shared->rates) > 50);
+    assert_true(atomic_load(&shared->sheds) > 100);
 }
 
 
@@ -1188,6 +1437,11 @@ main(void)
         TEST(who_lost_a_permit_does_not_free_it_for_the_new_holder),
         TEST(two_who_come_at_once_are_one_probe),
         TEST(two_last_failures_are_one_transition_and_one_log_line),
+        TEST(two_failures_that_reach_the_rate_are_one_transition),
+        TEST(two_failures_that_reach_the_rate_together_do_reach_it),
+        TEST(a_process_of_the_past_counts_nothing_in_the_present_window),
+        TEST(who_ends_a_slow_start_does_not_end_the_next_one),
+        TEST(opening_by_hand_and_by_a_failure_are_told_each_by_its_own),
         TEST(no_success_of_two_at_once_is_lost),
         TEST(of_two_late_hints_the_longer_one_holds),
         TEST(of_two_throttles_the_longer_one_holds),

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -18,6 +19,9 @@
 #define OPEN 1000
 #define OPEN_MAX 8000
 #define LEASE 500
+#define WINDOW 10000
+#define SLOW 2000
+#define STORY 3000 /* calls between two openings */
 
 
 static llm_circuit_t c;
@@ -1914,6 +1918,810 @@ a_shorter_lease_after_a_reload_takes_no_running_probes_permit(void **state)
 }
 
 
+/* ---- the rate of failures ---- */
+
+
+static void
+by_rate(uint32_t percent)
+{
+    conf.failure_threshold = 255;
+    conf.failure_rate = percent;
+    conf.window = WINDOW;
+    conf.min_requests = 20;
+}
+
+
+static void
+counted(uint32_t requests, uint32_t failures)
+{
+    assert_int_equal(view().rate.requests, requests);
+    assert_int_equal(view().rate.failures, failures);
+}
+
+
+static void
+calls(uint32_t n, llm_class_t class)
+{
+    while (n-- > 0) {
+        assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+        call(class);
+    }
+}
+
+
+static void
+every_second_failure_opens_at_the_request_that_is_enough(void **state)
+{
+    (void) state;
+
+    by_rate(50);
+
+    for (uint32_t i = 0; i < 9; i++) {
+        calls(1, LLM_CLASS_SUCCESS);
+        calls(1, LLM_CLASS_FAILURE);
+        counted(2 * i + 2, i + 1);
+        now += WINDOW / 20;
+    }
+
+    calls(1, LLM_CLASS_SUCCESS);
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    call(LLM_CLASS_FAILURE);
+    assert_false(late);
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_RATE);
+    assert_int_equal(tr.duration, OPEN);
+    assert_int_equal(view().epoch, 1);
+    counted(0, 0);
+    refused(LLM_REFUSED_OPEN, OPEN);
+}
+
+
+static void
+a_rate_just_below_does_not_open(void **state)
+{
+    (void) state;
+
+    by_rate(51);
+
+    for (int i = 0; i < 1000; i++) {
+        calls(1, LLM_CLASS_SUCCESS);
+        calls(1, LLM_CLASS_FAILURE);
+        now += 3;
+    }
+
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    assert_int_equal(view().epoch, 0);
+}
+
+
+static void
+no_rate_is_judged_before_enough_requests(void **state)
+{
+    (void) state;
+
+    by_rate(1);
+    calls(19, LLM_CLASS_FAILURE);
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    counted(19, 19);
+    call(LLM_CLASS_FAILURE);
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_RATE);
+}
+
+
+static void
+no_circuit_opens_on_a_success(void **state)
+{
+    (void) state;
+
+    by_rate(50);
+    calls(15, LLM_CLASS_FAILURE);
+    calls(10, LLM_CLASS_SUCCESS);
+    counted(25, 15);
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    call(LLM_CLASS_FAILURE);
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_RATE);
+}
+
+
+static void
+where_both_thresholds_are_reached_failures_in_a_row_are_named(void **state)
+{
+    (void) state;
+
+    by_rate(50);
+    conf.failure_threshold = 20;
+    calls(20, LLM_CLASS_FAILURE);
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_THRESHOLD);
+
+    /* and it opens beside the rate as without it */
+    (void) setup(NULL);
+    by_rate(50);
+    conf.failure_threshold = 3;
+    trip();
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_THRESHOLD);
+}
+
+
+static void
+a_callers_mistakes_and_throttles_are_not_in_the_window(void **state)
+{
+    (void) state;
+
+    by_rate(50);
+
+    for (int i = 0; i < 50; i++) {
+        call(LLM_CLASS_NEUTRAL);
+        call(LLM_CLASS_CAPABILITY);
+        call_hint(LLM_CLASS_THROTTLE, 1);
+        now += 1;
+    }
+
+    counted(0, 0);
+}
+
+
+static void
+with_a_rate_a_healthy_success_writes_its_bucket_only(void **state)
+{
+    llm_circuit_t before = c;
+
+    (void) state;
+
+    by_rate(50);
+    call(LLM_CLASS_SUCCESS);
+    assert_false(late);
+    assert_int_equal(tr.reason, LLM_REASON_NONE);
+    counted(1, 0);
+    memset(&c.rate, 0, sizeof(c.rate));
+    assert_memory_equal(&c, &before, offsetof(llm_circuit_t, rate));
+
+    /* and without one, none */
+    conf.failure_rate = 0;
+    call(LLM_CLASS_FAILURE);
+    call(LLM_CLASS_SUCCESS);
+    assert_memory_equal(&c.rate, &before.rate, sizeof(c.rate));
+    counted(0, 0);
+}
+
+
+static void
+failures_of_long_ago_open_nothing(void **state)
+{
+    (void) state;
+
+    by_rate(50);
+
+    for (int i = 0; i < 50; i++) {
+        calls(1, LLM_CLASS_SUCCESS);
+        calls(18, LLM_CLASS_FAILURE);
+        counted(19, 18);
+        now += WINDOW;
+        counted(0, 0);
+    }
+}
+
+
+static void
+a_window_starts_afresh_when_the_circuit_closes(void **state)
+{
+    llm_token_t slow;
+
+    (void) state;
+
+    by_rate(50);
+    conf.window = LLM_RATE_LONGEST;
+    slow = admitted();
+    calls(20, LLM_CLASS_FAILURE);
+    assert_int_equal(tr.reason, LLM_REASON_FAILURE_RATE);
+    now += OPEN;
+    recover();
+    counted(0, 0);
+
+    report(&slow, LLM_CLASS_FAILURE);
+    assert_true(late);
+    counted(0, 0);
+
+    calls(19, LLM_CLASS_FAILURE);
+    counted(19, 19);
+    call(LLM_CLASS_FAILURE);
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_RATE);
+
+    /* it was in the calm: the rate knows it as well */
+    assert_int_equal(view().level, 1);
+    assert_int_equal(tr.duration, 2 * OPEN);
+}
+
+
+static void
+a_window_starts_afresh_with_a_word_and_a_reset(void **state)
+{
+    (void) state;
+
+    by_rate(50);
+    calls(19, LLM_CLASS_FAILURE);
+    llm_circuit_reset(&c, now, &tr);
+    counted(0, 0);
+    calls(19, LLM_CLASS_FAILURE);
+    assert_true(llm_circuit_admin(&c, LLM_ADMIN_OBSERVE, now, &tr));
+    counted(0, 0);
+    calls(20, LLM_CLASS_FAILURE);
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_RATE);
+}
+
+
+static void
+a_broken_stream_is_the_failure_of_a_request_that_was_counted(void **state)
+{
+    (void) state;
+
+    by_rate(100);
+
+    for (uint32_t i = 0; i < 20; i++) {
+        llm_token_t t = admitted();
+
+        assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+        report(&t, LLM_CLASS_SUCCESS);
+        counted(i + 1, i);
+        llm_circuit_break(&c, &conf, &t, now, 0, &late, &tr);
+        assert_false(late);
+    }
+
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_RATE);
+}
+
+
+static void
+two_simultaneous_failures_that_reach_the_rate_are_one_transition(void **state)
+{
+    llm_token_t a, b;
+
+    (void) state;
+
+    by_rate(50);
+    calls(19, LLM_CLASS_FAILURE);
+    a = admitted();
+    b = admitted();
+
+    report(&a, LLM_CLASS_FAILURE);
+    assert_int_equal(tr.reason, LLM_REASON_FAILURE_RATE);
+
+    report(&b, LLM_CLASS_FAILURE);
+    assert_int_equal(tr.reason, LLM_REASON_NONE);
+    assert_true(late);
+    assert_int_equal(view().epoch, 1);
+}
+
+
+static void
+disabled_and_off_put_nothing_into_the_window(void **state)
+{
+    (void) state;
+
+    by_rate(50);
+    assert_true(llm_circuit_admin(&c, LLM_ADMIN_DISABLED, now, &tr));
+    calls(10, LLM_CLASS_SUCCESS);
+    calls(50, LLM_CLASS_FAILURE);
+    counted(0, 0);
+
+    llm_circuit_reset(&c, now, &tr);
+    assert_true(llm_circuit_admin(&c, LLM_ADMIN_AUTO, now, &tr));
+    conf.off = true;
+    calls(10, LLM_CLASS_SUCCESS);
+    calls(50, LLM_CLASS_FAILURE);
+    counted(0, 0);
+}
+
+
+static void
+another_rate_after_a_reload_holds_from_the_next_failure(void **state)
+{
+    (void) state;
+
+    by_rate(90);
+
+    for (int i = 0; i < 50; i++) {
+        calls(1, LLM_CLASS_SUCCESS);
+        calls(1, LLM_CLASS_FAILURE);
+    }
+
+    conf.failure_rate = 40;
+    conf.min_requests = 200;
+    call(LLM_CLASS_FAILURE);
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    conf.min_requests = 100;
+    call(LLM_CLASS_SUCCESS);
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    call(LLM_CLASS_FAILURE);
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_RATE);
+}
+
+
+/* What happens is put on a list, and the list says what must happen. */
+static void
+any_story_of_failures_is_judged_as_a_list_of_it_would(void **state)
+{
+    static struct {
+        uint32_t time;
+        bool failed;
+    } list[STORY];
+    uint32_t n = 0, in_a_row = 0, rates = 0, rows = 0;
+
+    (void) state;
+
+    by_rate(60);
+    conf.failure_threshold = 6;
+    srand(4711);
+
+    for (int i = 0; i < 200000; i++) {
+        uint32_t requests = 0, failures = 0, since;
+        llm_reason_t reason = LLM_REASON_NONE;
+
+        now += (uint32_t) rand()
+               % (rand() % 99 == 0 ? 2 * WINDOW : WINDOW / 40);
+        since = now / (WINDOW / 10) * (WINDOW / 10) - WINDOW / 10 * 9;
+
+        assert_true(n < STORY);
+        list[n].time = now;
+        list[n].failed = rand() % 100 < 45;
+        in_a_row = list[n].failed ? in_a_row + 1 : 0;
+        n++;
+
+        for (uint32_t k = n; k > 0 && list[k - 1].time >= since; k--) {
+            requests++;
+            failures += list[k - 1].failed;
+        }
+
+        if (in_a_row >= conf.failure_threshold) {
+            reason = LLM_REASON_FAILURE_THRESHOLD;
+            rows++;
+
+        } else if (list[n - 1].failed && requests >= conf.min_requests
+                   && failures * 100 >= requests * conf.failure_rate)
+        {
+            reason = LLM_REASON_FAILURE_RATE;
+            rates++;
+        }
+
+        call(list[n - 1].failed ? LLM_CLASS_FAILURE : LLM_CLASS_SUCCESS);
+        assert_int_equal(tr.reason, reason);
+
+        if (reason == LLM_REASON_NONE) {
+            counted(requests, failures);
+
+        } else {
+            now += view().retry;
+            recover();
+            n = 0;
+            in_a_row = 0;
+        }
+
+        if (n == STORY) {
+            llm_circuit_reset(&c, now, &tr);
+            n = 0;
+            in_a_row = 0;
+        }
+    }
+
+    assert_true(rates > 100);
+    assert_true(rows > 100);
+}
+
+
+/* ---- the slow start ---- */
+
+
+/* Of 1000 calls that ask, how many are not shed? */
+static uint32_t
+share(void)
+{
+    uint32_t taken = 0;
+
+    for (uint32_t i = 0; i < 1000; i++) {
+        taken += !llm_circuit_shed(&c, &conf, now,
+            (uint32_t) ((UINT64_C(0x100000000) * i + 500) / 1000));
+    }
+
+    return taken;
+}
+
+
+static void
+start_slowly(void)
+{
+    conf.slow_start = SLOW;
+    trip();
+    now += OPEN;
+    recover();
+}
+
+
+static void
+a_circuit_that_recovered_takes_its_share_linearly(void **state)
+{
+    (void) state;
+
+    start_slowly();
+    assert_int_equal(tr.reason, LLM_REASON_RECOVERED);
+
+    for (uint32_t tenth = 0; tenth <= 10; tenth++) {
+        assert_in_range(share(), 100 + 90 * tenth - 1, 100 + 90 * tenth + 1);
+        now += SLOW / 10;
+    }
+
+    assert_int_equal(share(), 1000);
+}
+
+
+static void
+the_largest_and_the_smallest_slow_start_are_linear_too(void **state)
+{
+    (void) state;
+
+    conf.slow_start = 1;
+    start_slowly();
+    conf.slow_start = LLM_CIRCUIT_LONGEST;
+    assert_in_range(share(), 99, 101);
+    now += LLM_CIRCUIT_LONGEST / 2;
+    assert_in_range(share(), 549, 551);
+    now += LLM_CIRCUIT_LONGEST / 2 - 1;
+    assert_int_equal(share(), 1000);
+
+    (void) setup(NULL);
+    start_slowly();
+    conf.slow_start = 1;
+    assert_in_range(share(), 99, 101);
+    now += 1;
+    assert_int_equal(share(), 1000);
+}
+
+
+static void
+who_has_nobody_else_is_served_in_a_slow_start(void **state)
+{
+    (void) state;
+
+    start_slowly();
+    assert_true(llm_circuit_shed(&c, &conf, now, UINT32_MAX));
+    assert_int_equal(peek(), LLM_ADMITTED);
+    assert_int_equal(wait, 0);
+    assert_int_equal(admitted().kind, LLM_TOKEN_NORMAL);
+}
+
+
+static void
+asking_in_a_slow_start_writes_nothing(void **state)
+{
+    llm_circuit_t before;
+
+    (void) state;
+
+    start_slowly();
+    before = c;
+
+    for (uint32_t i = 0; i < SLOW; i++) {
+        (void) share();
+        now++;
+    }
+
+    assert_memory_equal(&c, &before, sizeof(c));
+}
+
+
+static void
+without_a_recovery_nothing_starts_slowly(void **state)
+{
+    (void) state;
+
+    conf.slow_start = SLOW;
+    now = 0;
+    assert_int_equal(share(), 1000);
+
+    /* neither open nor half-open, where permits do it */
+    trip();
+    assert_int_equal(share(), 1000);
+    now += OPEN;
+    (void) admitted();
+    assert_int_equal(view().state, LLM_CIRCUIT_HALF_OPEN);
+    assert_int_equal(share(), 1000);
+
+    llm_circuit_reset(&c, now, &tr);
+    assert_int_equal(share(), 1000);
+
+    assert_true(llm_circuit_admin(&c, LLM_ADMIN_OPEN, now, &tr));
+    assert_int_equal(share(), 1000);
+    assert_true(llm_circuit_admin(&c, LLM_ADMIN_AUTO, now, &tr));
+    assert_int_equal(share(), 1000);
+}
+
+
+static void
+a_slow_start_ends_with_a_trip_a_reset_and_an_operators_word(void **state)
+{
+    (void) state;
+
+    start_slowly();
+    trip();
+    assert_int_equal(share(), 1000);
+
+    (void) setup(NULL);
+    start_slowly();
+    llm_circuit_reset(&c, now, &tr);
+    assert_int_equal(share(), 1000);
+
+    (void) setup(NULL);
+    start_slowly();
+    assert_true(llm_circuit_admin(&c, LLM_ADMIN_DISABLED, now, &tr));
+    assert_int_equal(share(), 1000);
+    assert_true(llm_circuit_admin(&c, LLM_ADMIN_AUTO, now, &tr));
+    assert_int_equal(share(), 1000);
+}
+
+
+static void
+who_must_not_be_refused_is_not_shed(void **state)
+{
+    (void) state;
+
+    start_slowly();
+    conf.off = true;
+    assert_int_equal(share(), 1000);
+    conf.off = false;
+    conf.slow_start = 0;
+    assert_int_equal(share(), 1000);
+
+    (void) setup(NULL);
+    assert_true(llm_circuit_admin(&c, LLM_ADMIN_OBSERVE, now, &tr));
+    start_slowly();
+    assert_int_equal(tr.reason, LLM_REASON_RECOVERED);
+    assert_int_equal(share(), 1000);
+}
+
+
+static void
+every_recovery_starts_slowly_anew(void **state)
+{
+    (void) state;
+
+    for (int i = 0; i < 3; i++) {
+        start_slowly();
+        assert_in_range(share(), 99, 101);
+        now += SLOW;
+        assert_int_equal(share(), 1000);
+    }
+}
+
+
+static void
+a_slow_start_that_is_over_does_not_come_back(void **state)
+{
+    (void) state;
+
+    start_slowly();
+    now += SLOW;
+    assert_int_equal(share(), 1000);
+    assert_int_equal(view().reason, LLM_REASON_RECOVERED);
+
+    /* seven weeks later, or after a reload */
+    now -= SLOW;
+    assert_int_equal(share(), 1000);
+    conf.slow_start = 100 * SLOW;
+    assert_int_equal(share(), 1000);
+    assert_int_equal(view().reason, LLM_REASON_RECOVERED);
+}
+
+
+static void
+a_year_idle_is_no_slow_start(void **state)
+{
+    static const uint64_t year = UINT64_C(365) * 86400 * 1000;
+
+    (void) state;
+
+    start_slowly();
+    now += (uint32_t) year;
+    assert_int_equal(share(), 1000);
+}
+
+
+static void
+a_slow_start_works_across_the_wrap_of_the_clock(void **state)
+{
+    (void) state;
+
+    for (uint32_t before = 0; before <= OPEN + SLOW; before += SLOW / 5) {
+        (void) setup(NULL);
+        now = (uint32_t) 0 - before;
+        start_slowly();
+        assert_in_range(share(), 99, 101);
+        now += SLOW / 2;
+        assert_in_range(share(), 549, 551);
+        now += SLOW / 2;
+        assert_int_equal(share(), 1000);
+    }
+}
+
+
+static void
+a_clock_that_lags_does_not_end_a_slow_start(void **state)
+{
+    (void) state;
+
+    start_slowly();
+    now -= 1000;
+    assert_in_range(share(), 99, 101);
+    now += 1000 + SLOW / 2;
+    assert_in_range(share(), 549, 551);
+}
+
+
+/* ---- slow answers ---- */
+
+
+/* The caller has a limit of its own, and calls what is slower a failure. */
+static void
+an_answer_that_was_too_slow_reopens_after_good_probes(void **state)
+{
+    llm_token_t slow;
+
+    (void) state;
+
+    conf.success_threshold = 5;
+    slow = probing();
+
+    for (int i = 0; i < 4; i++) {
+        now += LEASE;
+        call(LLM_CLASS_SUCCESS);
+    }
+
+    assert_int_equal(view().successes, 4);
+    report(&slow, LLM_CLASS_FAILURE);
+    assert_false(late);
+    moved(LLM_CIRCUIT_HALF_OPEN, LLM_CIRCUIT_OPEN, LLM_REASON_PROBE_FAILED);
+    assert_int_equal(view().level, 1);
+}
+
+
+/* ---- opened by hand ---- */
+
+
+static void
+by_hand(uint32_t ms)
+{
+    llm_circuit_trip(&c, &conf, LLM_REASON_OPERATOR, ms, now, jitter, &tr);
+}
+
+
+static void
+a_circuit_opened_by_hand_is_probed_when_its_time_is_over(void **state)
+{
+    llm_token_t before = admitted();
+
+    (void) state;
+
+    jitter = UINT32_MAX;
+    by_hand(3210);
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_OPERATOR);
+    assert_int_equal(tr.duration, 3210);
+    assert_int_equal(view().level, 0);
+    refused(LLM_REFUSED_OPEN, 3210);
+
+    report(&before, LLM_CLASS_FAILURE);
+    assert_true(late);
+
+    now += 3209;
+    refused(LLM_REFUSED_OPEN, 1);
+    now += 1;
+    recover();
+    assert_int_equal(tr.reason, LLM_REASON_RECOVERED);
+}
+
+
+static void
+opened_by_hand_without_a_time_is_as_long_as_its_level_says(void **state)
+{
+    (void) state;
+
+    by_hand(0);
+    assert_int_equal(tr.duration, OPEN);
+
+    /* half-open, with a probe that is void now */
+    now += OPEN;
+    (void) admitted();
+    by_hand(0);
+    moved(LLM_CIRCUIT_HALF_OPEN, LLM_CIRCUIT_OPEN, LLM_REASON_OPERATOR);
+    assert_int_equal(view().level, 0);
+    assert_int_equal(view().probes, 0);
+
+    /* open at a level: it stays */
+    (void) setup(NULL);
+    climb(2);
+    by_hand(0);
+    moved(LLM_CIRCUIT_OPEN, LLM_CIRCUIT_OPEN, LLM_REASON_OPERATOR);
+    assert_int_equal(tr.duration, 4 * OPEN);
+    by_hand(7);
+    refused(LLM_REFUSED_OPEN, 7);
+
+    /* closed, in the calm and after it */
+    now += 7;
+    recover();
+    assert_int_equal(view().level, 2);
+    by_hand(1);
+    assert_int_equal(view().level, 2);
+    now += 1;
+    recover();
+    now += 4 * OPEN;
+    by_hand(0);
+    assert_int_equal(view().level, 0);
+    assert_int_equal(tr.duration, OPEN);
+
+    (void) setup(NULL);
+    jitter = UINT32_MAX;
+    by_hand(0);
+    assert_in_range(tr.duration, OPEN + OPEN / 10 - 1, OPEN + OPEN / 10);
+}
+
+
+static void
+nobody_opens_by_hand_for_longer_than_is_waited_for(void **state)
+{
+    (void) state;
+
+    by_hand(UINT32_MAX);
+    assert_int_equal(tr.duration, LLM_CIRCUIT_HINT_MAX);
+    refused(LLM_REFUSED_OPEN, LLM_CIRCUIT_HINT_MAX);
+
+    conf.open_max = LLM_CIRCUIT_LONGEST;
+    by_hand(UINT32_MAX);
+    refused(LLM_REFUSED_OPEN, LLM_CIRCUIT_LONGEST);
+}
+
+
+static void
+a_circuit_that_is_off_is_not_opened_by_hand(void **state)
+{
+    llm_circuit_t before = c;
+
+    (void) state;
+
+    conf.off = true;
+    by_hand(1000);
+    assert_int_equal(tr.reason, LLM_REASON_NONE);
+    assert_memory_equal(&c, &before, sizeof(c));
+}
+
+
+/* ---- copies ---- */
+
+
+static void
+a_copy_goes_on_where_the_circuit_was(void **state)
+{
+    llm_circuit_t copy;
+
+    (void) state;
+
+    by_rate(50);
+    conf.slow_start = SLOW;
+    conf.open_max = OPEN_MAX;
+    call_hint(LLM_CLASS_CREDENTIAL, 0);
+    now += OPEN_MAX;
+    recover();
+    calls(19, LLM_CLASS_FAILURE);
+    call_hint(LLM_CLASS_THROTTLE, 300);
+
+    memset(&copy, 0, sizeof(copy));
+    llm_circuit_copy(&copy, &c);
+    c = copy;
+
+    counted(19, 19);
+    assert_in_range(share(), 99, 101);
+    refused(LLM_REFUSED_THROTTLED, 300);
+    now += 300;
+    call(LLM_CLASS_FAILURE);
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_RATE);
+    assert_int_equal(view().level, 1);
+}
+
+
 /* ---- words ---- */
 
 
@@ -1933,6 +2741,8 @@ every_state_has_its_name_on_the_status_page(void **state)
     assert_string_equal(llm_reason_name(LLM_REASON_NONE), "none");
     assert_string_equal(llm_reason_name(LLM_REASON_FAILURE_THRESHOLD),
         "failure_threshold");
+    assert_string_equal(llm_reason_name(LLM_REASON_FAILURE_RATE),
+        "failure_rate");
     assert_string_equal(llm_reason_name(LLM_REASON_CREDENTIAL), "credential");
     assert_string_equal(llm_reason_name(LLM_REASON_PROBE_FAILED),
         "probe_failed");
@@ -1946,6 +2756,8 @@ every_state_has_its_name_on_the_status_page(void **state)
     assert_string_equal(llm_admission_name(LLM_REFUSED_HALF_OPEN), "half_open");
     assert_string_equal(llm_admission_name(LLM_REFUSED_THROTTLED), "throttled");
     assert_string_equal(llm_admission_name(LLM_REFUSED_FORCED), "forced");
+    assert_string_equal(llm_admission_name(LLM_REFUSED_SLOW_START),
+        "slow_start");
     assert_string_equal(llm_reason_name((llm_reason_t) 99), "unknown");
 }
 
@@ -2041,6 +2853,39 @@ main(void)
         TEST(a_higher_threshold_goes_on_counting),
         TEST(fewer_permits_after_a_reload_still_close_the_circuit),
         TEST(a_shorter_lease_after_a_reload_takes_no_running_probes_permit),
+        TEST(every_second_failure_opens_at_the_request_that_is_enough),
+        TEST(a_rate_just_below_does_not_open),
+        TEST(no_rate_is_judged_before_enough_requests),
+        TEST(no_circuit_opens_on_a_success),
+        TEST(where_both_thresholds_are_reached_failures_in_a_row_are_named),
+        TEST(a_callers_mistakes_and_throttles_are_not_in_the_window),
+        TEST(with_a_rate_a_healthy_success_writes_its_bucket_only),
+        TEST(failures_of_long_ago_open_nothing),
+        TEST(a_window_starts_afresh_when_the_circuit_closes),
+        TEST(a_window_starts_afresh_with_a_word_and_a_reset),
+        TEST(a_broken_stream_is_the_failure_of_a_request_that_was_counted),
+        TEST(two_simultaneous_failures_that_reach_the_rate_are_one_transition),
+        TEST(disabled_and_off_put_nothing_into_the_window),
+        TEST(another_rate_after_a_reload_holds_from_the_next_failure),
+        TEST(any_story_of_failures_is_judged_as_a_list_of_it_would),
+        TEST(a_circuit_that_recovered_takes_its_share_linearly),
+        TEST(the_largest_and_the_smallest_slow_start_are_linear_too),
+        TEST(who_has_nobody_else_is_served_in_a_slow_start),
+        TEST(asking_in_a_slow_start_writes_nothing),
+        TEST(without_a_recovery_nothing_starts_slowly),
+        TEST(a_slow_start_ends_with_a_trip_a_reset_and_an_operators_word),
+        TEST(who_must_not_be_refused_is_not_shed),
+        TEST(every_recovery_starts_slowly_anew),
+        TEST(a_slow_start_that_is_over_does_not_come_back),
+        TEST(a_year_idle_is_no_slow_start),
+        TEST(a_slow_start_works_across_the_wrap_of_the_clock),
+        TEST(a_clock_that_lags_does_not_end_a_slow_start),
+        TEST(an_answer_that_was_too_slow_reopens_after_good_probes),
+        TEST(a_circuit_opened_by_hand_is_probed_when_its_time_is_over),
+        TEST(opened_by_hand_without_a_time_is_as_long_as_its_level_says),
+        TEST(nobody_opens_by_hand_for_longer_than_is_waited_for),
+        TEST(a_circuit_that_is_off_is_not_opened_by_hand),
+        TEST(a_copy_goes_on_where_the_circuit_was),
         TEST(every_state_has_its_name_on_the_status_page) };
 
     return cmocka_run_group_tests_name("circuit", tests, NULL, NULL);
