@@ -247,29 +247,7 @@ llm_json_put_char(llm_json_reader_t *r, uint32_t c)
     size_t n;
     uint8_t s[4];
 
-    if (c < 0x80) {
-        s[0] = (uint8_t) c;
-        n = 1;
-
-    } else if (c < 0x800) {
-        s[0] = (uint8_t) (0xc0 | (c >> 6));
-        s[1] = (uint8_t) (0x80 | (c & 0x3f));
-        n = 2;
-
-    } else if (c < 0x10000) {
-        s[0] = (uint8_t) (0xe0 | (c >> 12));
-        s[1] = (uint8_t) (0x80 | ((c >> 6) & 0x3f));
-        s[2] = (uint8_t) (0x80 | (c & 0x3f));
-        n = 3;
-
-    } else {
-        s[0] = (uint8_t) (0xf0 | (c >> 18));
-        s[1] = (uint8_t) (0x80 | ((c >> 12) & 0x3f));
-        s[2] = (uint8_t) (0x80 | ((c >> 6) & 0x3f));
-        s[3] = (uint8_t) (0x80 | (c & 0x3f));
-        n = 4;
-    }
-
+    n = llm_json_utf8(s, c);
     llm_json_put(r, s, n);
 }
 

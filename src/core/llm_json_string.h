@@ -1,7 +1,7 @@
 /*
  * What the two halves of the JSON reader share: the structure of a document
  * (llm_json_reader.c) and the inside of its strings (llm_json_string.c).  Not
- * for others.
+ * for others, except for how a character becomes UTF-8.
  */
 
 #ifndef LLM_JSON_STRING_H
@@ -51,6 +51,36 @@ const uint8_t *llm_json_hex(llm_json_reader_t *r, const uint8_t *p,
 
 /* Takes decoded bytes into the string that is kept. */
 void llm_json_put(llm_json_reader_t *r, const uint8_t *s, size_t n);
+
+
+/* A character, up to U+10FFFF, as UTF-8: its length. */
+static inline size_t
+llm_json_utf8(uint8_t s[4], uint32_t c)
+{
+    if (c < 0x80) {
+        s[0] = (uint8_t) c;
+        return 1;
+    }
+
+    if (c < 0x800) {
+        s[0] = (uint8_t) (0xc0 | (c >> 6));
+        s[1] = (uint8_t) (0x80 | (c & 0x3f));
+        return 2;
+    }
+
+    if (c < 0x10000) {
+        s[0] = (uint8_t) (0xe0 | (c >> 12));
+        s[1] = (uint8_t) (0x80 | ((c >> 6) & 0x3f));
+        s[2] = (uint8_t) (0x80 | (c & 0x3f));
+        return 3;
+    }
+
+    s[0] = (uint8_t) (0xf0 | (c >> 18));
+    s[1] = (uint8_t) (0x80 | ((c >> 12) & 0x3f));
+    s[2] = (uint8_t) (0x80 | ((c >> 6) & 0x3f));
+    s[3] = (uint8_t) (0x80 | (c & 0x3f));
+    return 4;
+}
 
 
 static inline void

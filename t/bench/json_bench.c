@@ -1,6 +1,7 @@
 /*
- * How fast the JSON scanner is.  Each line is a name and a value, the median
- * of several rounds; names end in the unit.
+ * How fast a request's body is scanned: for what the gateway needs of it, for
+ * its key, and for its complexity.  Each line is a name and a value, the
+ * median of several rounds; names end in the unit.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -10,10 +11,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "llm_canonical.h"
+#include "llm_complexity.h"
 #include "llm_json.h"
 
 
 #define ROUNDS 15
+
+
+/* Scans a body in pieces, as it has to be. */
+typedef llm_json_rc_t (*scan_t)(const uint8_t *body, size_t len, size_t piece);
 
 
 static const char chat[] =
@@ -36,6 +43,9 @@ static const char chat[] =
 
 
 static const char chat_head[] = "{\"model\":\"gpt-4o\",\"messages\":[";
+
+static const char chat_tail[] =
+    "{\"role\":\"user\",\"content\":\"What shall I do?\"}],\"stream\":true}";
 
 /* repeated: a long conversation */
 static const char chat_turns[] =
@@ -75,29 +85,77 @@ by_value(const void *a, const void *b)
 }
 
 
+static llm_json_rc_t
+scan_json(const uint8_t *body, size_t len, size_t piece)
+{
+    size_t at, n;
+    llm_json_t j;
+
+    llm_json_init(&j);
+
+    for (at = 0; at < len; at += n) {
+        n = (len - at < piece) ? len - at : piece;
+        llm_json_scan(&j, body + at, n);
+    }
+
+    return llm_json_end(&j);
+}
+
+
+static llm_json_rc_t
+scan_key(const uint8_t *body, size_t len, size_t piece)
+{
+    size_t at, n;
+    static llm_canonical_t c;
+
+    llm_canonical_init(&c);
+
+    for (at = 0; at < len; at += n) {
+        n = (len - at < piece) ? len - at : piece;
+        llm_canonical_scan(&c, body + at, n);
+    }
+
+    return llm_canonical_end(&c);
+}
+
+
+static llm_json_rc_t
+scan_complexity(const uint8_t *body, size_t len, size_t piece)
+{
+    size_t at, n;
+    uint32_t memory[64];
+    llm_complexity_t c;
+    llm_complexity_conf_t conf;
+
+    static const llm_complexity_term_t terms[] = { { "prove", 5 },
+        { "derive", 6 } };
+
+    llm_complexity_defaults(&conf);
+    conf.list = llm_complexity_terms_build(memory, terms, 2);
+    llm_complexity_init(&c, &conf);
+
+    for (at = 0; at < len; at += n) {
+        n = (len - at < piece) ? len - at : piece;
+        llm_complexity_scan(&c, body + at, n);
+    }
+
+    return llm_complexity_end(&c);
+}
+
+
 /* Nanoseconds for one scan of a body that comes in pieces. */
 static double
-measure(const char *body, size_t len, size_t piece, int times)
+measure(scan_t scan, const char *body, size_t len, size_t piece, int times)
 {
     int i, round;
-    size_t at, n;
     double start, took[ROUNDS];
-    llm_json_t j;
 
     for (round = 0; round < ROUNDS; round++) {
         start = now();
 
         for (i = 0; i < times; i++) {
-            llm_json_init(&j);
-
-            for (at = 0; at < len; at += n) {
-                n = (len - at < piece) ? len - at : piece;
-                llm_json_scan(&j, (const uint8_t *) body + at, n);
-            }
-
-            if (llm_json_end(&j) != LLM_JSON_OK) {
-                fprintf(stderr, "%s at %llu\n", j.error,
-                    (unsigned long long) j.offset);
+            if (scan((const uint8_t *) body, len, piece) != LLM_JSON_OK) {
+                fprintf(stderr, "the body cannot be read\n");
                 exit(1);
             }
         }
@@ -112,7 +170,7 @@ measure(const char *body, size_t len, size_t piece, int times)
 
 /* Repeats text between head and tail until there are about size bytes. */
 static void
-measure_big(const char *name, const char *head, const char *text,
+measure_big(const char *name, scan_t scan, const char *head, const char *text,
     const char *tail, size_t size)
 {
     char *body, *p;
@@ -133,7 +191,7 @@ measure_big(const char *name, const char *head, const char *text,
     p += sprintf(p, "%s", tail);
 
     n = (size_t) (p - body);
-    printf("%s %.2f\n", name, (double) n / measure(body, n, n, 40));
+    printf("%s %.2f\n", name, (double) n / measure(scan, body, n, n, 40));
     free(body);
 }
 
@@ -150,31 +208,41 @@ main(void)
     len = strlen(chat);
 
     printf("json/body_1k_bytes %zu\n", len);
-    printf("json/scan_1k_ns %.0f\n", measure(chat, len, len, 20000));
-    printf("json/scan_1k_in_64_ns %.0f\n", measure(chat, len, 64, 20000));
+    printf("json/scan_1k_ns %.0f\n", measure(scan_json, chat, len, len, 20000));
+    printf("json/scan_1k_in_64_ns %.0f\n",
+        measure(scan_json, chat, len, 64, 20000));
 
-    measure_big("json/scan_100k_gbps", chat_head, chat_turns,
-        "{\"role\":\"user\",\"content\":\"What shall I do?\"}],"
-        "\"stream\":true}",
-        100000);
+    printf("json/key_1k_ns %.0f\n", measure(scan_key, chat, len, len, 2000));
+    printf("json/complexity_1k_ns %.0f\n",
+        measure(scan_complexity, chat, len, len, 2000));
 
-    measure_big("json/scan_1m_gbps", head,
+    measure_big("json/key_100k_gbps", scan_key, chat_head, chat_turns,
+        chat_tail, 100000);
+    measure_big("json/key_1m_tiny_gbps", scan_key, "[{}", ",{\"\":0}", "]",
+        1 << 20);
+    measure_big("json/complexity_100k_gbps", scan_complexity, chat_head,
+        chat_turns, chat_tail, 100000);
+
+    measure_big("json/scan_100k_gbps", scan_json, chat_head, chat_turns,
+        chat_tail, 100000);
+
+    measure_big("json/scan_1m_gbps", scan_json, head,
         "The committee met again in the afternoon; nothing in the "
         "minutes says who asked for the second reading of the bill, "
         "and none of those present remembered it in a later year. ",
         tail, 1 << 20);
 
-    measure_big("json/scan_1m_lines_gbps", head,
+    measure_big("json/scan_1m_lines_gbps", scan_json, head,
         "The committee met again in the afternoon; nothing in the "
         "minutes says who\\nasked for the \\\"second\\\" reading.\\n\\n",
         tail, 1 << 20);
 
-    measure_big("json/scan_1m_unicode_gbps", head,
+    measure_big("json/scan_1m_unicode_gbps", scan_json, head,
         "\\u4eca\\u65e5\\u306f\\u3044\\u3044\\u5929\\u6c17\\u3002", tail,
         1 << 20);
 
-    measure_big("json/scan_1m_numbers_gbps", "{\"model\":\"e\",\"input\":[0",
-        ",1734,11,262,50256", "]}", 1 << 20);
+    measure_big("json/scan_1m_numbers_gbps", scan_json,
+        "{\"model\":\"e\",\"input\":[0", ",1734,11,262,50256", "]}", 1 << 20);
 
     return 0;
 }
