@@ -141,20 +141,10 @@ llm_turns_account(const llm_select_t *s)
 }
 
 
-/* slots of the round that are behind; the weight may have been larger */
-static inline uint64_t
-llm_turn_slot(uint64_t turn, llm_slots_t slots)
-{
-    uint64_t slot = turn & LLM_ROUND_PART;
-
-    return slot < slots.n ? slot : slots.n - 1;
-}
-
-
 static inline uint64_t
 llm_turn_time(uint64_t turn, llm_slots_t slots)
 {
-    uint64_t place = slots.first + slots.step * llm_turn_slot(turn, slots);
+    uint64_t place = slots.first + slots.step * (turn & LLM_ROUND_PART);
 
     return (turn & ~LLM_ROUND_PART) + (place >> LLM_PLACE_SHIFT);
 }
@@ -163,20 +153,10 @@ llm_turn_time(uint64_t turn, llm_slots_t slots)
 static inline uint64_t
 llm_turn_next(uint64_t turn, llm_slots_t slots)
 {
-    uint64_t slot = llm_turn_slot(turn, slots) + 1;
+    uint64_t slot = (turn & LLM_ROUND_PART) + 1;
     uint64_t round = turn & ~LLM_ROUND_PART;
 
     return slot < slots.n ? round + slot : round + LLM_ROUND;
-}
-
-
-static inline uint64_t
-llm_turn_previous(uint64_t turn, llm_slots_t slots)
-{
-    uint64_t slot = llm_turn_slot(turn, slots);
-    uint64_t round = turn & ~LLM_ROUND_PART;
-
-    return slot > 0 ? round + slot - 1 : round - LLM_ROUND + slots.n - 1;
 }
 
 
@@ -275,6 +255,7 @@ llm_select_turn(const llm_select_t *s, bool backup)
 {
     unsigned account = llm_turns_account(s);
     _Atomic uint64_t *vtime = &s->vtime->now[2 * account + backup];
+    _Atomic uint64_t *word;
     llm_turn_t t;
 
     for (;;) {
@@ -293,29 +274,11 @@ llm_select_turn(const llm_select_t *s, bool backup)
 
         llm_vtime_advance(vtime, t.time);
 
-        if (atomic_compare_exchange_strong(&s->candidates[t.of]
-                                                .turns->next[account],
-                &t.seen, t.next))
-        {
+        word = &s->candidates[t.of].turns->next[account];
+
+        if (atomic_compare_exchange_strong(word, &t.seen, t.next)) {
             return t.of;
         }
-    }
-}
-
-
-/* Others may have taken later turns since; then the last one is given back. */
-static void
-llm_select_give_back(const llm_select_t *s, unsigned i)
-{
-    const llm_candidate_t *c = &s->candidates[i];
-    llm_slots_t slots = llm_slots(c, s->strategy == LLM_STRATEGY_WEIGHTED);
-    _Atomic uint64_t *next = &c->turns->next[llm_turns_account(s)];
-    uint64_t turn = atomic_load(next);
-
-    while (!atomic_compare_exchange_weak(next, &turn,
-        llm_turn_previous(turn, slots)))
-    {
-        /* void */
     }
 }
 
@@ -516,19 +479,6 @@ llm_select_next(const llm_select_t *s, uint32_t now, uint32_t random)
     }
 
     return i;
-}
-
-
-void
-llm_select_refused(const llm_select_t *s, unsigned i)
-{
-    s->marks[i] = LLM_SELECT_EXCLUDED;
-
-    if (s->strategy == LLM_STRATEGY_ROUND_ROBIN
-        || s->strategy == LLM_STRATEGY_WEIGHTED)
-    {
-        llm_select_give_back(s, i);
-    }
 }
 
 

@@ -14,9 +14,9 @@
  *               the sum of the weights, each provider gets its weight.
  *               Turns are spread evenly: a a b a c, not a a a b c.  A turn
  *               that is refused goes to the others in proportion of their
- *               weights, and is not made up for later.  So does a request
- *               that fails over; that is shared on an account of its own and
- *               costs nobody a turn.
+ *               weights, and is not made up for later.  A request that fails
+ *               over goes there too, but on an account of its own, and costs
+ *               nobody a turn.
  *
  * round_robin   The same with all weights equal.
  *
@@ -37,7 +37,7 @@
  *               order of the configuration.
  *
  * How turns are kept: a provider with weight w has w slots in each round of
- * virtual time, w / W calls apart, and not at the same points as others.
+ * virtual time, W / w calls apart, and not at the same points as others.
  * Its shared word says which slot is its next.  A call takes the earliest
  * slot of all candidates by compare-and-swap; who loses looks again.  Slots
  * only grow, so what was the earliest when it was seen still is when the
@@ -82,10 +82,14 @@ typedef enum {
 #define LLM_STRATEGIES 6
 
 
-/* what became of a candidate in this request */
+/*
+ * What became of a candidate in this request.  llm_select_next() marks what
+ * it gives TRIED.  Where a circuit or a limit refuses then, so that nothing
+ * is sent, the caller makes that EXCLUDED: the next one is no failover.
+ */
 enum {
     LLM_SELECT_LEFT = 0,
-    LLM_SELECT_TRIED,   /* was chosen, and not refused */
+    LLM_SELECT_TRIED,
     LLM_SELECT_EXCLUDED /* does not serve the request, or refused it */
 };
 
@@ -153,18 +157,12 @@ typedef struct {
 void llm_select_prepare(llm_candidate_t *candidates, unsigned n);
 
 /*
- * The index of the next candidate, which is marked TRIED, so that it does
- * not come again; -1: none is left.
+ * The index of the next candidate, which is marked TRIED and does not come
+ * again; -1: none is left.
  *
  * now: ms, as in llm_latency.h; random: any 32 random bits.
  */
 int llm_select_next(const llm_select_t *s, uint32_t now, uint32_t random);
-
-/*
- * The candidate that llm_select_next() gave last was not asked: its circuit
- * or a limit refused.  It is marked EXCLUDED and has not had its turn.
- */
-void llm_select_refused(const llm_select_t *s, unsigned i);
 
 /* "priority", "round_robin", ...; the words of the directive */
 const char *llm_strategy_name(llm_strategy_t strategy);

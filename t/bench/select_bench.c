@@ -125,30 +125,6 @@ choose(llm_strategy_t strategy, unsigned n)
 }
 
 
-static double
-refused(unsigned n)
-{
-    uint8_t marks[MANY] = { 0 };
-    llm_select_t s = {
-        .strategy = LLM_STRATEGY_WEIGHTED,
-        .candidates = candidates,
-        .marks = marks,
-        .n = n,
-        .vtime = &shared->vtime,
-    };
-    double start = seconds();
-
-    for (uint32_t i = 0; i < CALLS; i++) {
-        int chosen = llm_select_next(&s, NOW, i);
-
-        llm_select_refused(&s, (unsigned) chosen);
-        marks[chosen] = LLM_SELECT_LEFT;
-    }
-
-    return (seconds() - start) * 1e9 / CALLS;
-}
-
-
 static void
 pin(unsigned n)
 {
@@ -251,12 +227,6 @@ main(void)
                 llm_strategy_name((llm_strategy_t) strategy), sizes[k],
                 median(ns));
         }
-
-        for (unsigned i = 0; i < ROUNDS; i++) {
-            ns[i] = refused(sizes[k]);
-        }
-
-        printf("select/weighted_refused_of_%u_ns %.2f\n", sizes[k], median(ns));
     }
 
     printf("select/one_process_ns %.2f\n", processes(1));

@@ -239,7 +239,7 @@ refused(unsigned of)
         int i;
 
         while ((i = llm_select_next(&s, 0, 0)) == 3 || i == 4) {
-            llm_select_refused(&s, (unsigned) i);
+            marks[i] = LLM_SELECT_EXCLUDED;
         }
 
         counts[i]++;

