@@ -13,13 +13,16 @@
 #include <ngx_http.h>
 
 #include "llm_circuit.h"
-#include "llm_complexity.h"
 #include "llm_counters.h"
 #include "llm_error.h"
 #include "llm_hint.h"
 #include "llm_history.h"
 #include "llm_json.h"
+#include "llm_latency.h"
+#include "llm_limit.h"
+#include "llm_price.h"
 #include "llm_retry.h"
+#include "llm_select.h"
 #include "llm_sse.h"
 #include "llm_verdict.h"
 
@@ -34,10 +37,6 @@
 
 
 typedef struct ngx_http_llm_ctx_s  ngx_http_llm_ctx_t;
-typedef struct ngx_http_llm_complexity_s  ngx_http_llm_complexity_t;
-
-typedef llm_json_rc_t (*ngx_http_llm_scan_pt)(void *scanner, u_char *p,
-    size_t len);
 
 
 /* what went wrong with an attempt; how it is said: ngx_http_llm_fault() */
@@ -57,7 +56,8 @@ typedef enum {
     NGX_HTTP_LLM_FAULT_DEADLINE,
     NGX_HTTP_LLM_FAULT_ERROR_EVENT,
     NGX_HTTP_LLM_FAULT_UNREADABLE,
-    NGX_HTTP_LLM_FAULT_EMPTY
+    NGX_HTTP_LLM_FAULT_EMPTY,
+    NGX_HTTP_LLM_FAULT_SLOW
 } ngx_http_llm_fault_e;
 
 
@@ -84,17 +84,38 @@ typedef enum {
 
 typedef struct ngx_http_llm_record_s  ngx_http_llm_record_t;
 
+
+/* a provider's turns in a route */
+
+typedef struct ngx_http_llm_turns_s  ngx_http_llm_turns_t;
+
+struct ngx_http_llm_turns_s {
+    llm_turns_t                   turns;
+    ngx_http_llm_record_t        *provider;
+    ngx_http_llm_turns_t         *next;
+};
+
+
 struct ngx_http_llm_record_s {
     llm_circuit_t                 circuit;
     llm_history_t                 history;
+    llm_latency_t                 latency;
     llm_budget_t                  budget;         /* of a route's retries */
+    llm_vtime_t                   vtime;          /* of a route */
     _Atomic uint64_t              last_failure;   /* packed, see zone.c */
+    ngx_http_llm_turns_t         *turns;          /* of a route */
+    llm_window_t                 *retired;        /* freed by the next load */
     ngx_http_llm_record_t        *next;
     ngx_http_llm_kind_e           kind;
     ngx_uint_t                    generation;     /* last configured in */
     ngx_str_t                     name;
     llm_counters_t               *counters;       /* one a slot */
+    llm_counters_t               *usage;          /* stripes, by slot */
+    llm_limits_t                 *limits;         /* NULL: never limited */
 };
+
+
+#define NGX_HTTP_LLM_STRIPES  8
 
 
 /* the zone's root; its layout is ngx_http_llm_layout */
@@ -151,6 +172,13 @@ typedef struct {
 
 
 typedef struct {
+    uint32_t                      rpm;            /* 0: off */
+    uint32_t                      tpm;
+    uint32_t                      concurrency;
+} ngx_http_llm_limit_t;
+
+
+typedef struct {
     ngx_str_t                     name;
     ngx_uint_t                    index;
 
@@ -171,7 +199,12 @@ typedef struct {
     ngx_http_llm_model_t         *any;            /* model *; or NULL */
 
     llm_circuit_conf_t            circuit;
+    uint32_t                      slow_call;      /* ms; 0: off */
+    uint32_t                      stream_errors;
     ngx_http_llm_timeouts_t       timeout;
+    ngx_http_llm_limit_t          limit;
+    llm_limit_conf_t              limits;
+    llm_price_t                   price;
     signed char                  *classes;        /* by status; -1: default */
 
     ngx_http_llm_record_t        *record;
@@ -182,6 +215,9 @@ typedef struct {
     unsigned                      key_set:1;
     unsigned                      circuit_set:1;
     unsigned                      timeout_set:1;
+    unsigned                      limit_set:1;
+    unsigned                      price_set:1;
+    unsigned                      limited:1;      /* or counted */
 } ngx_http_llm_provider_t;
 
 
@@ -214,6 +250,7 @@ typedef struct {
     ngx_http_llm_provider_t      *provider;
     ngx_str_t                     file;
     ngx_uint_t                    line;
+    uint32_t                      weight;
     unsigned                      backup:1;
 } ngx_http_llm_use_t;
 
@@ -252,7 +289,13 @@ typedef struct {
     ngx_http_llm_commit_t         commit;
     ngx_http_llm_retry_t          retry;
     ngx_msec_t                    deadline;       /* 0: off */
+    llm_strategy_t                strategy;
+    ngx_http_complex_value_t     *strategy_value; /* where it has variables */
+    uint64_t                      budget;         /* price_output; 0: off */
+    ngx_http_complex_value_t     *budget_value;
+    llm_candidate_t              *candidates;     /* by the uses */
     unsigned                      strategy_set:1;
+    unsigned                      budget_set:1;
     unsigned                      commit_set:1;
     unsigned                      deadline_set:1;
     unsigned                      retry_set:1;
@@ -267,11 +310,9 @@ typedef struct {
     ngx_array_t                   routes;         /* .._route_t * */
     ngx_array_t                   governed;       /* .._governed_t */
     ngx_array_t                   passes;         /* .._pass_t */
-    ngx_http_llm_complexity_t    *complexity;
     ngx_uint_t                    generation;
     unsigned                      tls:1;          /* some endpoint is https */
     unsigned                      status:1;       /* some llm_status */
-    unsigned                      keep_body:1;    /* some variable reads it */
 } ngx_http_llm_main_conf_t;
 
 
@@ -308,6 +349,7 @@ typedef struct {
     ngx_http_llm_provider_t      *provider;
     ngx_uint_t                    use;            /* in the route */
     llm_token_t                   token;
+    llm_grant_t                   grant;
 } ngx_http_llm_choice_t;
 
 
@@ -318,9 +360,11 @@ typedef struct {
     unsigned                      tried:1;
     unsigned                      refused:1;
     unsigned                      unresolved:1;
+    unsigned                      shed:1;         /* a slow start */
     uint32_t                      again;          /* tries behind the first */
     ngx_str_t                     upstream_model;
     llm_admission_t               admission;
+    llm_limit_t                   limit;          /* that refused */
     uint32_t                      wait;           /* ms */
     ngx_http_llm_fault_e          fault;
     ngx_uint_t                    status;
@@ -372,13 +416,15 @@ struct ngx_http_llm_ctx_s {
     ngx_str_t                     model;
     off_t                         model_start;    /* its JSON string, in */
     off_t                         model_end;      /* the body */
-    const char                   *complexity;     /* NULL: nobody asked yet */
+    uint64_t                      max_tokens;     /* 0: not said */
+    llm_usage_totals_t            estimate;
 
     /* the attempts */
 
     ngx_http_llm_choice_t         next;           /* admitted, not yet used */
     ngx_http_llm_choice_t         now;
     ngx_uint_t                    first;          /* choice, in the route */
+    llm_select_t                  select;         /* the walk over it */
     ngx_uint_t                    attempts;
     ngx_uint_t                    http_version;
     ngx_http_llm_fault_e          fault;          /* a timer's word */
@@ -435,6 +481,7 @@ struct ngx_http_llm_ctx_s {
     unsigned                      error_sent:1;
     unsigned                      filter_only:1;  /* no gate was passed */
     unsigned                      fallback:1;     /* not the first choice */
+    unsigned                      chosen:1;       /* there was a first one */
 };
 
 
@@ -488,11 +535,14 @@ ngx_int_t ngx_http_llm_provider_serves(ngx_http_llm_provider_t *provider,
 
 char *ngx_http_llm_use(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_budget(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_commit_when(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_deadline(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 void *ngx_http_llm_create_route(ngx_conf_t *cf);
+char *ngx_http_llm_route_candidates(ngx_conf_t *cf,
+    ngx_http_llm_route_t *route);
 ngx_http_llm_route_t *ngx_http_llm_find_route(ngx_http_llm_main_conf_t *mcf,
     ngx_str_t *name);
 
@@ -519,14 +569,28 @@ ngx_table_elt_t *ngx_http_llm_find_header(ngx_list_t *headers,
 ngx_int_t ngx_http_llm_push_header(ngx_http_request_t *r, const char *name,
     ngx_str_t *value);
 
-/* zone: circuits and counters in shared memory */
+/* record: a provider's or a route's, in shared memory */
+
+ngx_http_llm_record_t *ngx_http_llm_record_get(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_kind_e kind, ngx_str_t *name);
+ngx_int_t ngx_http_llm_record_limits(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record);
+ngx_int_t ngx_http_llm_record_candidates(ngx_slab_pool_t *shpool,
+    ngx_http_llm_route_t *route);
+void ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh,
+    ngx_slab_pool_t *shpool, ngx_uint_t active);
+
+/* zone: the shared memory, its slots and its clock */
 
 char *ngx_http_llm_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_llm_zone_join(ngx_cycle_t *cycle,
     ngx_http_llm_main_conf_t *mcf);
 void ngx_http_llm_zone_leave(ngx_http_llm_main_conf_t *mcf);
 uint32_t ngx_http_llm_now(ngx_http_llm_main_conf_t *mcf);
+uint64_t ngx_http_llm_time(ngx_http_llm_main_conf_t *mcf);
 llm_counters_t *ngx_http_llm_counters(ngx_http_llm_record_t *record);
+llm_counters_t *ngx_http_llm_usage_counters(ngx_http_llm_record_t *record);
+uint32_t ngx_http_llm_my_slot(void);
 uint64_t ngx_http_llm_wall_clock(void);
 
 /* gate: before anything is sent */
@@ -539,8 +603,6 @@ ngx_http_llm_route_t *ngx_http_llm_eval_route(ngx_http_request_t *r,
 
 ngx_http_llm_ctx_t *ngx_http_llm_create_ctx(ngx_http_request_t *r,
     ngx_http_llm_loc_conf_t *llcf, ngx_http_llm_route_t *route);
-ngx_int_t ngx_http_llm_set_route(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_route_t *route);
 ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
 llm_call_t ngx_http_llm_call(ngx_http_llm_ctx_t *ctx);
 
@@ -548,35 +610,32 @@ llm_call_t ngx_http_llm_call(ngx_http_llm_ctx_t *ctx);
 
 ngx_int_t ngx_http_llm_body_scan(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
-ngx_int_t ngx_http_llm_body_read(ngx_http_request_t *r,
-    ngx_http_llm_scan_pt scan, void *scanner);
 ngx_int_t ngx_http_llm_body_chain(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_chain_t **out, off_t *length);
 
-/* complexity: how demanding a prompt is */
-
-ngx_http_llm_complexity_t *ngx_http_llm_create_complexity(ngx_conf_t *cf);
-char *ngx_http_llm_complexity_rules(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_llm_complexity_terms(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-ngx_int_t ngx_http_llm_complexity_init(ngx_conf_t *cf,
-    ngx_http_llm_complexity_t *complexity);
-const char *ngx_http_llm_complexity(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx);
-
-/* choice: who is asked, what the circuits learn */
+/* choice: who is asked */
 
 ngx_int_t ngx_http_llm_candidates(ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_choose(ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_choose_again(ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i);
 ngx_int_t ngx_http_llm_peek(ngx_http_llm_ctx_t *ctx);
+llm_limit_t ngx_http_llm_peek_limits(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider, uint32_t *wait);
+void ngx_http_llm_settle(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_choice_t *choice, uint64_t tokens);
+
+/* report: what the circuits learn */
+
 void ngx_http_llm_report(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_choice_t *choice, llm_class_t class, uint32_t hint,
     ngx_http_llm_fault_e fault, ngx_uint_t status);
 void ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_fault_e fault);
 const char *ngx_http_llm_fault(ngx_http_llm_fault_e fault);
+void ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider, llm_transition_t *tr,
+    ngx_uint_t status);
 
 /* request: as this provider wants it */
 
@@ -669,7 +728,6 @@ ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
 /* variables */
 
 ngx_int_t ngx_http_llm_add_variables(ngx_conf_t *cf);
-ngx_uint_t ngx_http_llm_variables_read_body(ngx_conf_t *cf);
 const char *ngx_http_llm_outcome(ngx_http_llm_outcome_e outcome);
 
 

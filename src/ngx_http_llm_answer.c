@@ -20,6 +20,8 @@ static ngx_int_t ngx_http_llm_answer_class(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, llm_class_t class, uint32_t hint);
 static ngx_int_t ngx_http_llm_commit(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, llm_class_t class);
+static ngx_uint_t ngx_http_llm_slow(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
 static ngx_http_llm_hold_e ngx_http_llm_wants_body(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx);
@@ -285,8 +287,14 @@ static ngx_int_t
 ngx_http_llm_commit(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     llm_class_t class)
 {
-    ngx_http_llm_report(ctx, &ctx->now, class, 0, NGX_HTTP_LLM_FAULT_NONE,
-                        r->upstream->headers_in.status_n);
+    if (class == LLM_CLASS_SUCCESS && ngx_http_llm_slow(r, ctx)) {
+        ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_FAILURE, 0,
+                            NGX_HTTP_LLM_FAULT_SLOW, 0);
+
+    } else {
+        ngx_http_llm_report(ctx, &ctx->now, class, 0, NGX_HTTP_LLM_FAULT_NONE,
+                            r->upstream->headers_in.status_n);
+    }
 
     if (class == LLM_CLASS_SUCCESS) {
         ngx_http_llm_exhausted(r, ctx);
@@ -304,6 +312,25 @@ ngx_http_llm_commit(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_deadline_update(ctx);
 
     return NGX_OK;
+}
+
+
+/* Good, but too late: slow_call. */
+
+static ngx_uint_t
+ngx_http_llm_slow(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_msec_t  slow, end;
+
+    slow = ctx->now.provider->slow_call;
+
+    if (slow == 0 || !ctx->completion) {
+        return 0;
+    }
+
+    end = ctx->content ? ctx->first_token : ngx_current_msec;
+
+    return end - r->upstream->start_time > slow;
 }
 
 
@@ -364,6 +391,10 @@ ngx_http_llm_attempt_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
                         && ctx->now.provider->client_key
                         ? LLM_CLASS_NEUTRAL : class,
                         hint, fault, status);
+
+    /* what it has generated so far will be on its bill */
+
+    ngx_http_llm_settle(ctx, &ctx->now, ctx->content ? LLM_TOKENS_UNKNOWN : 0);
 
     if (ngx_http_llm_retry_same(r, ctx, hint) != NGX_OK) {
 

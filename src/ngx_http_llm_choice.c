@@ -8,48 +8,24 @@
 
 
 /*
- * Who is asked, and what the circuits learn from it.  Every token that a
- * circuit gives is kept in the request's context, and comes back through
- * ngx_http_llm_report(), whichever way the request ends.
+ * Who is asked: the strategy says in which order, the circuits and the
+ * limits who admits.  What they give is kept in the request's context, and
+ * comes back through ngx_http_llm_report() and ngx_http_llm_settle(),
+ * whichever way the request ends.
  */
 
 
-static void ngx_http_llm_refused(ngx_http_llm_ctx_t *ctx, ngx_uint_t use,
-    llm_admission_t admission, uint32_t wait);
-static void ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx,
-    ngx_http_llm_provider_t *provider, llm_transition_t *tr,
-    ngx_uint_t status);
-static void ngx_http_llm_failed(ngx_http_llm_provider_t *provider,
-    ngx_http_llm_fault_e fault, ngx_uint_t status);
-
-
-static const ngx_uint_t  ngx_http_llm_class_counters[LLM_CLASSES] = {
-    LLM_CALLS_SUCCESSFUL,                  /* success */
-    LLM_CALLS_FAILED,                      /* failure */
-    LLM_CALLS_THROTTLED,                   /* throttle */
-    LLM_CALLS_FAILED,                      /* credential */
-    LLM_CALLS_NEUTRAL,                     /* capability */
-    LLM_CALLS_NEUTRAL                      /* neutral */
-};
-
-
-static const char  *ngx_http_llm_faults[] = {
-    "",
-    "status",
-    "connection failed",
-    "timed out while connecting",
-    "TLS handshake failed",
-    "closed before the answer",
-    "timed out before the answer",
-    "invalid answer",
-    "broken off",
-    "stalled",
-    "no first token in time",
-    "deadline of the request is over",
-    "error event",
-    "unreadable event",
-    "empty answer"
-};
+static ngx_int_t ngx_http_llm_choose_init(ngx_http_llm_ctx_t *ctx);
+static llm_strategy_t ngx_http_llm_strategy_of(ngx_http_llm_ctx_t *ctx,
+    ngx_str_t *value);
+static uint64_t ngx_http_llm_budget_of(ngx_http_llm_ctx_t *ctx,
+    ngx_str_t *value);
+static ngx_int_t ngx_http_llm_walk(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_give_back(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider, llm_token_t *token);
+static uint64_t ngx_http_llm_tokens(ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_refused(ngx_http_llm_ctx_t *ctx, ngx_uint_t i,
+    llm_admission_t admission, llm_limit_t limit, uint32_t wait);
 
 
 /* Marks the providers that serve what is asked for. */
@@ -79,10 +55,6 @@ ngx_http_llm_candidates(ngx_http_llm_ctx_t *ctx)
             continue;
         }
 
-        if (rc != NGX_OK || (use[ctx->first].backup && !use[i].backup)) {
-            ctx->first = i;
-        }
-
         rc = NGX_OK;
     }
 
@@ -98,29 +70,194 @@ ngx_http_llm_candidates(ngx_http_llm_ctx_t *ctx)
 ngx_int_t
 ngx_http_llm_choose(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_uint_t            i, backup;
-    ngx_http_llm_use_t   *use;
+    ngx_uint_t            i, shed;
     ngx_http_llm_fare_t  *fare;
 
-    use = ctx->route->uses.elts;
+    if (ctx->select.candidates == NULL
+        && ngx_http_llm_choose_init(ctx) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
 
-    for (backup = 0; backup < 2; backup++) {
+    if (ngx_http_llm_walk(ctx) == NGX_OK) {
+        return NGX_OK;
+    }
 
-        for (i = 0; i < ctx->route->uses.nelts; i++) {
+    /* nobody else is left for those who were shed by a slow start */
 
-            fare = &ctx->fares[i];
+    shed = 0;
 
-            if (use[i].backup != backup || !fare->serves || fare->tried) {
-                continue;
-            }
+    for (i = 0; i < ctx->route->uses.nelts; i++) {
 
-            if (ngx_http_llm_ask(ctx, i) == NGX_OK) {
-                return NGX_OK;
-            }
+        fare = &ctx->fares[i];
+
+        if (fare->shed && !fare->tried) {
+            ctx->select.marks[i] = LLM_SELECT_LEFT;
+            shed = 1;
         }
     }
 
-    return NGX_DECLINED;
+    return shed ? ngx_http_llm_walk(ctx) : NGX_DECLINED;
+}
+
+
+/* All who serve the request are to be asked, once more in a retry. */
+
+void
+ngx_http_llm_choose_again(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_uint_t            i;
+    ngx_http_llm_fare_t  *fare;
+
+    if (ctx->select.marks == NULL) {
+        return;
+    }
+
+    for (i = 0; i < ctx->route->uses.nelts; i++) {
+
+        fare = &ctx->fares[i];
+
+        ctx->select.marks[i] = (fare->serves && !fare->tried)
+                               ? LLM_SELECT_LEFT : LLM_SELECT_EXCLUDED;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_llm_choose_init(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_str_t                  value;
+    llm_select_t              *select;
+    ngx_http_request_t        *r;
+    ngx_http_llm_route_t      *route;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    r = ctx->request;
+    route = ctx->route;
+    select = &ctx->select;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+    select->marks = ngx_pnalloc(r->pool, route->uses.nelts);
+    if (select->marks == NULL) {
+        return NGX_ERROR;
+    }
+
+    select->n = (unsigned) route->uses.nelts;
+    select->slots = (unsigned) mcf->sh->nslots;
+    select->vtime = &route->record->vtime;
+    select->input_tokens = ctx->estimate.input;
+    select->output_tokens = ctx->estimate.output;
+    select->strategy = route->strategy;
+    select->budget = route->budget;
+
+    if (route->strategy_value) {
+
+        if (ngx_http_complex_value(r, route->strategy_value, &value) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        select->strategy = ngx_http_llm_strategy_of(ctx, &value);
+    }
+
+    if (route->budget_value) {
+
+        if (ngx_http_complex_value(r, route->budget_value, &value) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        select->budget = ngx_http_llm_budget_of(ctx, &value);
+    }
+
+    select->candidates = route->candidates;
+
+    ngx_http_llm_choose_again(ctx);
+
+    return NGX_OK;
+}
+
+
+/* Variables may say anything: what is no strategy is "priority". */
+
+static llm_strategy_t
+ngx_http_llm_strategy_of(ngx_http_llm_ctx_t *ctx, ngx_str_t *value)
+{
+    int  strategy;
+
+    strategy = llm_strategy_by_name(value->data, value->len);
+
+    if (strategy >= 0) {
+        return strategy;
+    }
+
+    if (value->len) {
+        ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
+                      "llm: unknown strategy \"%V\" of route \"%V\": "
+                      "\"priority\" is used", value,
+                      &ctx->route->uscf->host);
+    }
+
+    return LLM_STRATEGY_PRIORITY;
+}
+
+
+static uint64_t
+ngx_http_llm_budget_of(ngx_http_llm_ctx_t *ctx, ngx_str_t *value)
+{
+    uint64_t     budget;
+    const char  *expected;
+
+    budget = 0;
+
+    if (value->len == 0
+        || (value->len == 3 && ngx_strncmp(value->data, "off", 3) == 0))
+    {
+        return 0;
+    }
+
+    expected = llm_price_parse(value->data, value->len, &budget);
+
+    if (expected) {
+        ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
+                      "llm: invalid budget \"%V\" of route \"%V\": expected "
+                      "%s, no budget is used", value, &ctx->route->uscf->host,
+                      expected);
+    }
+
+    return budget;
+}
+
+
+static ngx_int_t
+ngx_http_llm_walk(ngx_http_llm_ctx_t *ctx)
+{
+    int                        i;
+    uint32_t                   now;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+    now = ngx_http_llm_now(mcf);
+
+    for ( ;; ) {
+
+        i = llm_select_next(&ctx->select, now, (uint32_t) ngx_random() << 1);
+
+        if (i < 0) {
+            return NGX_DECLINED;
+        }
+
+        if (!ctx->chosen) {
+            ctx->chosen = 1;
+            ctx->first = i;
+        }
+
+        if (ngx_http_llm_ask(ctx, i) == NGX_OK) {
+            return NGX_OK;
+        }
+
+        ctx->select.marks[i] = LLM_SELECT_EXCLUDED;
+    }
 }
 
 
@@ -131,9 +268,12 @@ ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
 {
     uint32_t                   wait;
     llm_token_t                token;
+    llm_limit_t                limit;
+    llm_grant_t                grant;
     llm_admission_t            admission;
     llm_transition_t           tr;
     ngx_http_llm_use_t        *use;
+    ngx_http_llm_fare_t       *fare;
     ngx_http_llm_provider_t   *provider;
     ngx_http_llm_main_conf_t  *mcf;
 
@@ -141,12 +281,31 @@ ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
 
     use = ctx->route->uses.elts;
     provider = use[i].provider;
+    fare = &ctx->fares[i];
 
     if (provider->naddrs == 0) {
-        ctx->fares[i].unresolved = 1;
+        fare->unresolved = 1;
 
-        ngx_http_llm_refused(ctx, i, LLM_REFUSED_FORCED,
+        ngx_http_llm_refused(ctx, i, LLM_REFUSED_FORCED, LLM_LIMIT_NONE,
                              LLM_CIRCUIT_WAIT_UNKNOWN);
+        return NGX_DECLINED;
+    }
+
+    if (provider->circuit.slow_start && !fare->shed
+        && llm_circuit_shed(&provider->record->circuit, &provider->circuit,
+                            ngx_http_llm_now(mcf),
+                            (uint32_t) ngx_random() << 1))
+    {
+        fare->shed = 1;
+        return NGX_DECLINED;
+    }
+
+    /* before the circuit, which would move for nothing */
+
+    limit = ngx_http_llm_peek_limits(ctx, provider, &wait);
+
+    if (limit != LLM_LIMIT_NONE) {
+        ngx_http_llm_refused(ctx, i, LLM_ADMITTED, limit, wait);
         return NGX_DECLINED;
     }
 
@@ -157,19 +316,96 @@ ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
     ngx_http_llm_moved(ctx, provider, &tr, 0);
 
     if (admission != LLM_ADMITTED) {
-        ngx_http_llm_refused(ctx, i, admission, wait);
+        ngx_http_llm_refused(ctx, i, admission, LLM_LIMIT_NONE, wait);
+        return NGX_DECLINED;
+    }
+
+    ngx_memzero(&grant, sizeof(llm_grant_t));
+
+    if (provider->limited) {
+        limit = llm_limits_acquire(provider->record->limits,
+                                   &provider->limits, ngx_http_llm_my_slot(),
+                                   ngx_http_llm_time(mcf),
+                                   ngx_http_llm_tokens(ctx), &grant, &wait);
+    }
+
+    if (limit != LLM_LIMIT_NONE) {
+
+        /* others were faster: nobody is asked, and nothing is learnt */
+
+        ngx_http_llm_give_back(ctx, provider, &token);
+
+        ngx_http_llm_refused(ctx, i, LLM_ADMITTED, limit, wait);
         return NGX_DECLINED;
     }
 
     llm_count(ngx_http_llm_counters(provider->record), LLM_CALLS);
 
-    ctx->fares[i].tried = 1;
+    fare->tried = 1;
 
     ctx->next.provider = provider;
     ctx->next.use = i;
     ctx->next.token = token;
+    ctx->next.grant = grant;
 
     return NGX_OK;
+}
+
+
+static void
+ngx_http_llm_give_back(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider, llm_token_t *token)
+{
+    bool                       late;
+    llm_transition_t           tr;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+
+    (void) llm_circuit_report(&provider->record->circuit, &provider->circuit,
+                              token, LLM_CLASS_NEUTRAL, 0,
+                              ngx_http_llm_now(mcf), 0, &late, &tr);
+}
+
+
+/* What is taken from tpm before it is known. */
+
+static uint64_t
+ngx_http_llm_tokens(ngx_http_llm_ctx_t *ctx)
+{
+    return ctx->estimate.input + ctx->estimate.output;
+}
+
+
+llm_limit_t
+ngx_http_llm_peek_limits(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider, uint32_t *wait)
+{
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (!provider->limited) {
+        *wait = 0;
+        return LLM_LIMIT_NONE;
+    }
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+
+    return llm_limits_peek(provider->record->limits, &provider->limits,
+                           ngx_http_llm_time(mcf), ngx_http_llm_tokens(ctx),
+                           wait);
+}
+
+
+/* A call is over; tokens: what it took, or LLM_TOKENS_UNKNOWN. */
+
+void
+ngx_http_llm_settle(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
+    uint64_t tokens)
+{
+    if (choice->provider && choice->provider->limited) {
+        llm_limits_settle(choice->provider->record->limits, &choice->grant,
+                          tokens);
+    }
 }
 
 
@@ -183,6 +419,7 @@ ngx_http_llm_peek(ngx_http_llm_ctx_t *ctx)
 {
     uint32_t                   now, wait;
     ngx_uint_t                 i;
+    llm_limit_t                limit;
     llm_admission_t            admission;
     ngx_http_llm_use_t        *use;
     ngx_http_llm_fare_t       *fare;
@@ -208,18 +445,25 @@ ngx_http_llm_peek(ngx_http_llm_ctx_t *ctx)
             wait = LLM_CIRCUIT_WAIT_UNKNOWN;
         }
 
+        limit = LLM_LIMIT_NONE;
+
         if (admission == LLM_ADMITTED) {
-            return NGX_OK;
+            limit = ngx_http_llm_peek_limits(ctx, provider, &wait);
+
+            if (limit == LLM_LIMIT_NONE) {
+                return NGX_OK;
+            }
         }
 
         fare->admission = admission;
+        fare->limit = limit;
         fare->wait = wait;
     }
 
     for (i = 0; i < ctx->route->uses.nelts; i++) {
         ctx->fares[i].serves = 1;
         ngx_http_llm_refused(ctx, i, ctx->fares[i].admission,
-                             ctx->fares[i].wait);
+                             ctx->fares[i].limit, ctx->fares[i].wait);
     }
 
     return NGX_DECLINED;
@@ -230,7 +474,7 @@ ngx_http_llm_peek(ngx_http_llm_ctx_t *ctx)
 
 static void
 ngx_http_llm_refused(ngx_http_llm_ctx_t *ctx, ngx_uint_t i,
-    llm_admission_t admission, uint32_t wait)
+    llm_admission_t admission, llm_limit_t limit, uint32_t wait)
 {
     ngx_http_llm_use_t   *use;
     ngx_http_llm_fare_t  *fare;
@@ -238,6 +482,7 @@ ngx_http_llm_refused(ngx_http_llm_ctx_t *ctx, ngx_uint_t i,
     fare = &ctx->fares[i];
 
     fare->admission = admission;
+    fare->limit = limit;
     fare->wait = wait;
 
     if (fare->refused) {
@@ -250,147 +495,4 @@ ngx_http_llm_refused(ngx_http_llm_ctx_t *ctx, ngx_uint_t i,
 
     llm_count(ngx_http_llm_counters(use[i].provider->record),
               LLM_CALLS_REJECTED);
-}
-
-
-/*
- * The verdict on an admitted call.  Does nothing where there is no call, or
- * where its verdict was given before.
- */
-
-void
-ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
-    llm_class_t class, uint32_t hint, ngx_http_llm_fault_e fault,
-    ngx_uint_t status)
-{
-    bool                       late;
-    llm_counters_t            *counters;
-    llm_transition_t           tr;
-    ngx_http_llm_provider_t   *provider;
-    ngx_http_llm_main_conf_t  *mcf;
-
-    provider = choice->provider;
-
-    if (provider == NULL) {
-        return;
-    }
-
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
-
-    if (!llm_circuit_report(&provider->record->circuit, &provider->circuit,
-                            &choice->token, class, hint,
-                            ngx_http_llm_now(mcf), (uint32_t) ngx_random() << 1,
-                            &late, &tr))
-    {
-        return;
-    }
-
-    counters = ngx_http_llm_counters(provider->record);
-
-    llm_count(counters, ngx_http_llm_class_counters[class]);
-
-    if (late) {
-        llm_count(counters, LLM_CALLS_LATE);
-    }
-
-    if (class == LLM_CLASS_SUCCESS) {
-        llm_counters_stamp(counters, LLM_LAST_SUCCESS,
-                           ngx_http_llm_wall_clock());
-
-    } else if (class == LLM_CLASS_FAILURE || class == LLM_CLASS_CREDENTIAL) {
-        ngx_http_llm_failed(provider, fault, status);
-    }
-
-    ngx_http_llm_moved(ctx, provider, &tr, status);
-}
-
-
-/* An answer broke off behind its commit: one failure, no token. */
-
-void
-ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault)
-{
-    bool                       late;
-    llm_counters_t            *counters;
-    llm_transition_t           tr;
-    ngx_http_llm_provider_t   *provider;
-    ngx_http_llm_main_conf_t  *mcf;
-
-    provider = ctx->now.provider;
-
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
-
-    llm_circuit_break(&provider->record->circuit, &provider->circuit,
-                      &ctx->now.token, ngx_http_llm_now(mcf),
-                      (uint32_t) ngx_random() << 1, &late, &tr);
-
-    counters = ngx_http_llm_counters(provider->record);
-
-    llm_count(counters, LLM_STREAM_ERRORS);
-
-    if (late) {
-        llm_count(counters, LLM_CALLS_LATE);
-    }
-
-    ngx_http_llm_failed(provider, fault, 0);
-
-    ngx_http_llm_moved(ctx, provider, &tr, 0);
-}
-
-
-/* Only the process that moved the circuit gets here with a reason. */
-
-static void
-ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx, ngx_http_llm_provider_t *provider,
-    llm_transition_t *tr, ngx_uint_t status)
-{
-    ngx_log_t            *log;
-    llm_history_entry_t   entry;
-
-    if (tr->reason == LLM_REASON_NONE) {
-        return;
-    }
-
-    entry.time = ngx_http_llm_wall_clock();
-    entry.from = tr->from;
-    entry.to = tr->to;
-    entry.reason = tr->reason;
-    entry.status = status;
-
-    llm_history_add(&provider->record->history, &entry);
-
-    log = ctx->request->connection->log;
-
-    if (tr->to != LLM_CIRCUIT_OPEN) {
-        ngx_log_error(NGX_LOG_WARN, log, 0,
-                      "llm: circuit of provider \"%V\" %s -> %s: %s",
-                      &provider->name, llm_circuit_state_name(tr->from),
-                      llm_circuit_state_name(tr->to),
-                      llm_reason_name(tr->reason));
-        return;
-    }
-
-    ngx_log_error(NGX_LOG_WARN, log, 0,
-                  "llm: circuit of provider \"%V\" %s -> %s: %s, "
-                  "for %uD.%03uDs",
-                  &provider->name, llm_circuit_state_name(tr->from),
-                  llm_circuit_state_name(tr->to), llm_reason_name(tr->reason),
-                  tr->duration / 1000, tr->duration % 1000);
-}
-
-
-static void
-ngx_http_llm_failed(ngx_http_llm_provider_t *provider,
-    ngx_http_llm_fault_e fault, ngx_uint_t status)
-{
-    provider->record->last_failure = ngx_http_llm_wall_clock() << 20
-                                     | (uint64_t) status << 8
-                                     | (uint64_t) fault;
-}
-
-
-const char *
-ngx_http_llm_fault(ngx_http_llm_fault_e fault)
-{
-    return ngx_http_llm_faults[fault];
 }

@@ -16,8 +16,6 @@
 static void ngx_http_llm_cleanup(void *data);
 
 
-/* route: NULL where it is known later */
-
 ngx_http_llm_ctx_t *
 ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
     ngx_http_llm_route_t *route)
@@ -33,6 +31,7 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
 
         ngx_http_llm_report(previous, &previous->next, LLM_CLASS_NEUTRAL, 0,
                             NGX_HTTP_LLM_FAULT_NONE, 0);
+        ngx_http_llm_settle(previous, &previous->next, 0);
     }
 
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_llm_ctx_t));
@@ -44,14 +43,17 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
 
     ngx_memzero(ctx, sizeof(ngx_http_llm_ctx_t));
 
+    ctx->fares = ngx_pcalloc(r->pool, route->uses.nelts
+                                      * sizeof(ngx_http_llm_fare_t));
+    if (ctx->fares == NULL) {
+        return NULL;
+    }
+
     ctx->request = r;
     ctx->previous = previous;
     ctx->start = ngx_current_msec;
     ctx->llcf = llcf;
-
-    if (route && ngx_http_llm_set_route(ctx, route) != NGX_OK) {
-        return NULL;
-    }
+    ctx->route = route;
 
     /* to GET them lists what was stored, which says nothing of the models */
 
@@ -63,21 +65,6 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
     ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
 
     return ctx;
-}
-
-
-ngx_int_t
-ngx_http_llm_set_route(ngx_http_llm_ctx_t *ctx, ngx_http_llm_route_t *route)
-{
-    ctx->fares = ngx_pcalloc(ctx->request->pool,
-                             route->uses.nelts * sizeof(ngx_http_llm_fare_t));
-    if (ctx->fares == NULL) {
-        return NGX_ERROR;
-    }
-
-    ctx->route = route;
-
-    return NGX_OK;
 }
 
 
@@ -96,6 +83,9 @@ ngx_http_llm_cleanup(void *data)
                         NGX_HTTP_LLM_FAULT_NONE, 0);
     ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_NEUTRAL, 0,
                         NGX_HTTP_LLM_FAULT_NONE, 0);
+
+    ngx_http_llm_settle(ctx, &ctx->next, 0);
+    ngx_http_llm_settle(ctx, &ctx->now, LLM_TOKENS_UNKNOWN);
 }
 
 

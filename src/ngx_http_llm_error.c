@@ -48,6 +48,14 @@ static const char  *ngx_http_llm_refusals[] = {
 };
 
 
+/* by llm_limit_t */
+
+static const char  *ngx_http_llm_limits[] = {
+    "", "limit of requests a minute reached",
+    "limit of tokens a minute reached", "limit of concurrent requests reached"
+};
+
+
 static ngx_http_llm_error_t  ngx_http_llm_errors[] = {
 
     { 400, "invalid_request_error", "invalid_request_error",
@@ -107,7 +115,9 @@ ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
         wait = ngx_min(wait, fare->wait);
 
-        if (fare->admission != LLM_REFUSED_THROTTLED) {
+        if (fare->admission != LLM_REFUSED_THROTTLED
+            && fare->limit == LLM_LIMIT_NONE)
+        {
             status = NGX_HTTP_SERVICE_UNAVAILABLE;
             code = "all_circuits_open";
         }
@@ -311,7 +321,9 @@ ngx_http_llm_describe_fare(ngx_http_llm_use_t *use, ngx_http_llm_fare_t *fare,
 
     } else {
         p = ngx_http_llm_put(p, last,
-                             ngx_http_llm_refusals[fare->admission]);
+                             fare->limit
+                             ? ngx_http_llm_limits[fare->limit]
+                             : ngx_http_llm_refusals[fare->admission]);
 
         if (fare->wait && fare->wait != LLM_CIRCUIT_WAIT_UNKNOWN) {
             p = ngx_slprintf(p, last, ", %uD s left",
@@ -341,7 +353,7 @@ ngx_http_llm_put(u_char *p, u_char *last, const char *text)
 static uint32_t
 ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
 {
-    uint32_t                   now, wait, soonest;
+    uint32_t                   now, wait, limit, soonest;
     ngx_uint_t                 i;
     ngx_http_llm_use_t        *use;
     ngx_http_llm_fare_t       *fare;
@@ -364,6 +376,9 @@ ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
 
         (void) llm_circuit_peek(&provider->record->circuit,
                                 &provider->circuit, now, &wait);
+        (void) ngx_http_llm_peek_limits(ctx, provider, &limit);
+
+        wait = ngx_max(wait, limit);
 
         /* a limit of the caller's own key is known to this request only */
 

@@ -104,6 +104,10 @@ ngx_http_llm_resolve_names(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
                 return NGX_CONF_ERROR;
             }
         }
+
+        if (ngx_http_llm_route_candidates(cf, routep[i]) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
     }
 
     pass = mcf->passes.elts;

@@ -41,6 +41,23 @@ static ngx_http_llm_word_t  ngx_http_llm_circuit_words[] = {
     { ngx_string("half_open_timeout"), NGX_HTTP_LLM_WORD_TIME,
       offsetof(ngx_http_llm_provider_t, circuit.half_open_timeout),
       10000, 1, LLM_CIRCUIT_LONGEST, 0 },
+    { ngx_string("failure_rate"), NGX_HTTP_LLM_WORD_PERCENT,
+      offsetof(ngx_http_llm_provider_t, circuit.failure_rate),
+      0, 1, 100, 1 },
+    { ngx_string("window"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, circuit.window),
+      10000, LLM_RATE_SHORTEST, LLM_RATE_LONGEST, 0 },
+    { ngx_string("min_requests"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_provider_t, circuit.min_requests),
+      20, 1, LLM_RATE_REQUESTS, 0 },
+    { ngx_string("slow_call"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, slow_call),
+      0, 1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_string("slow_start"), NGX_HTTP_LLM_WORD_TIME,
+      offsetof(ngx_http_llm_provider_t, circuit.slow_start),
+      0, 1, LLM_CIRCUIT_LONGEST, 1 },
+    { ngx_string("stream_errors"), NGX_HTTP_LLM_WORD_FLAG,
+      offsetof(ngx_http_llm_provider_t, stream_errors), 1, 0, 1, 1 },
     { ngx_null_string, 0, 0, 0, 0, 0, 0 }
 };
 
@@ -61,6 +78,17 @@ static ngx_http_llm_word_t  ngx_http_llm_timeout_words[] = {
     { ngx_string("idle"), NGX_HTTP_LLM_WORD_TIME,
       offsetof(ngx_http_llm_provider_t, timeout.idle),
       60000, 1, LLM_CIRCUIT_LONGEST, 0 },
+    { ngx_null_string, 0, 0, 0, 0, 0, 0 }
+};
+
+
+static ngx_http_llm_word_t  ngx_http_llm_limit_words[] = {
+    { ngx_string("rpm"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_provider_t, limit.rpm), 0, 1, 1000000, 1 },
+    { ngx_string("tpm"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_provider_t, limit.tpm), 0, 1, 4000000000, 1 },
+    { ngx_string("concurrency"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_provider_t, limit.concurrency), 0, 1, 1000000, 1 },
     { ngx_null_string, 0, 0, 0, 0, 0, 0 }
 };
 
@@ -129,6 +157,7 @@ ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_http_llm_words_init(ngx_http_llm_circuit_words, provider);
     ngx_http_llm_words_init(ngx_http_llm_timeout_words, provider);
+    ngx_http_llm_words_init(ngx_http_llm_limit_words, provider);
 
     ctx = *(ngx_http_conf_ctx_t *) cf->ctx;
     ctx.loc_conf = loc_conf;
@@ -166,6 +195,12 @@ ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
                            &provider->name);
         return NGX_CONF_ERROR;
     }
+
+    provider->limits.rpm = provider->limit.rpm;
+    provider->limits.tpm = provider->limit.tpm;
+    provider->limits.concurrency = provider->limit.concurrency;
+    provider->limited = provider->limit.rpm || provider->limit.tpm
+                        || provider->limit.concurrency;
 
     circuit = &provider->circuit;
 
@@ -407,6 +442,99 @@ ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return ngx_http_llm_words(cf, ngx_http_llm_circuit_words, 1, provider);
+}
+
+
+/* limit [rpm=N] [tpm=N] [concurrency=N] */
+
+char *
+ngx_http_llm_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_provider_t *provider = conf;
+
+    if (provider->limit_set) {
+        return "is duplicate";
+    }
+
+    provider->limit_set = 1;
+
+    return ngx_http_llm_words(cf, ngx_http_llm_limit_words, 1, provider);
+}
+
+
+/* price INPUT [OUTPUT] [cached=PRICE] [cache_write=PRICE] */
+
+char *
+ngx_http_llm_price(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_provider_t *provider = conf;
+
+    uint64_t     pico, prices[2], *cached;
+    ngx_str_t   *value, s;
+    ngx_uint_t   i, n;
+    const char  *expected;
+
+    if (provider->price_set) {
+        return "is duplicate";
+    }
+
+    provider->price_set = 1;
+
+    value = cf->args->elts;
+    n = 0;
+
+    ngx_memzero(prices, sizeof(prices));
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        s = value[i];
+        cached = NULL;
+
+        if (ngx_strncmp(s.data, "cached=", 7) == 0) {
+            cached = &provider->price.cached;
+            s.data += 7;
+            s.len -= 7;
+
+        } else if (ngx_strncmp(s.data, "cache_write=", 12) == 0) {
+            cached = &provider->price.cache_write;
+            s.data += 12;
+            s.len -= 12;
+
+        } else if (n == 2 || n + 1 != i) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" in \"price\": "
+                               "expected INPUT [OUTPUT] [cached=PRICE] "
+                               "[cache_write=PRICE]", &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (cached && n == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" in \"price\": "
+                               "expected the price of input before it",
+                               &value[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        expected = llm_price_parse(s.data, s.len, &pico);
+
+        if (expected) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid value \"%V\" in \"price\": "
+                               "expected %s", &value[i], expected);
+            return NGX_CONF_ERROR;
+        }
+
+        if (cached) {
+            *cached = pico;
+
+        } else {
+            prices[n++] = pico;
+            llm_price_init(&provider->price, prices[0], prices[1]);
+        }
+    }
+
+    return NGX_CONF_OK;
 }
 
 

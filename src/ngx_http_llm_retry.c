@@ -124,6 +124,8 @@ ngx_http_llm_retry_round(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
             fare->again = 0;
         }
     }
+
+    ngx_http_llm_choose_again(ctx);
 }
 
 

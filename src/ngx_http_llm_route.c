@@ -13,6 +13,8 @@
  */
 
 
+static char *ngx_http_llm_route_value(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t **cv);
 static ngx_int_t ngx_http_llm_init_route(ngx_conf_t *cf,
     ngx_http_upstream_srv_conf_t *us);
 
@@ -52,13 +54,14 @@ ngx_http_llm_create_route(ngx_conf_t *cf)
 }
 
 
-/* llm_use PROVIDER [backup] */
+/* llm_use PROVIDER [weight=N] [backup] */
 
 char *
 ngx_http_llm_use(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_route_t *route = conf;
 
+    ngx_int_t                      weight;
     ngx_str_t                     *value;
     ngx_uint_t                     i;
     ngx_http_llm_use_t            *use;
@@ -127,29 +130,45 @@ ngx_http_llm_use(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     use->file = cf->conf_file->file.name;
     use->line = cf->conf_file->line;
 
-    if (cf->args->nelts == 3) {
+    use->weight = 1;
 
-        if (ngx_strcmp(value[2].data, "backup") != 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\" in \"llm_use\": "
-                               "expected \"backup\"", &value[2]);
-            return NGX_CONF_ERROR;
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strcmp(value[i].data, "backup") == 0) {
+            use->backup = 1;
+            continue;
         }
 
-        use->backup = 1;
+        if (ngx_strncmp(value[i].data, "weight=", 7) == 0) {
+
+            weight = ngx_atoi(value[i].data + 7, value[i].len - 7);
+
+            if (weight >= 1 && weight <= LLM_WEIGHT_MAX) {
+                use->weight = (uint32_t) weight;
+                continue;
+            }
+        }
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"llm_use\": "
+                           "expected \"weight=N\" of 1 to %d, or \"backup\"",
+                           &value[i], LLM_WEIGHT_MAX);
+        return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;
 }
 
 
-/* llm_strategy priority */
+/* llm_strategy NAME, with variables */
 
 char *
 ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_route_t *route = conf;
 
+    int         strategy;
+    u_char     *p, expected[256];
     ngx_str_t  *value;
 
     if (route->strategy_set) {
@@ -160,12 +179,145 @@ ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    if (ngx_strcmp(value[1].data, "priority") != 0) {
+    if (ngx_http_script_variables_count(&value[1])) {
+        return ngx_http_llm_route_value(cf, &value[1], &route->strategy_value);
+    }
+
+    strategy = llm_strategy_by_name(value[1].data, value[1].len);
+
+    if (strategy < 0) {
+
+        p = expected;
+
+        for (strategy = 0; strategy < LLM_STRATEGIES; strategy++) {
+            p = ngx_slprintf(p, expected + sizeof(expected), "%s%s",
+                             strategy == 0 ? "" : ", ",
+                             llm_strategy_name(strategy));
+        }
+
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid value \"%V\" in \"llm_strategy\": "
-                           "expected \"priority\"", &value[1]);
+                           "expected %*s", &value[1],
+                           (size_t) (p - expected), expected);
         return NGX_CONF_ERROR;
     }
+
+    route->strategy = strategy;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_route_value(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t **cv)
+{
+    ngx_http_compile_complex_value_t  ccv;
+
+    *cv = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (*cv == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = *cv;
+
+    return ngx_http_compile_complex_value(&ccv) == NGX_OK ? NGX_CONF_OK
+                                                          : NGX_CONF_ERROR;
+}
+
+
+/* llm_budget PRICE | off, with variables */
+
+char *
+ngx_http_llm_budget(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_route_t *route = conf;
+
+    ngx_str_t   *value;
+    const char  *expected;
+
+    if (route->budget_set) {
+        return "is duplicate";
+    }
+
+    route->budget_set = 1;
+
+    value = cf->args->elts;
+
+    if (ngx_http_script_variables_count(&value[1])) {
+        return ngx_http_llm_route_value(cf, &value[1], &route->budget_value);
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        return NGX_CONF_OK;
+    }
+
+    expected = llm_price_parse(value[1].data, value[1].len, &route->budget);
+
+    if (expected) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"llm_budget\": "
+                           "expected %s", &value[1], expected);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* Its providers are known: what the strategies want to know of them. */
+
+char *
+ngx_http_llm_route_candidates(ngx_conf_t *cf, ngx_http_llm_route_t *route)
+{
+    ngx_uint_t                i;
+    llm_candidate_t          *candidate;
+    ngx_http_llm_use_t       *use;
+    ngx_http_llm_provider_t  *provider;
+
+    if (route->uses.nelts > LLM_SELECT_MAX) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "upstream \"%V\" in %s:%ui has %ui \"llm_use\": "
+                      "expected at most %d", &route->uscf->host,
+                      route->uscf->file_name, route->uscf->line,
+                      route->uses.nelts, LLM_SELECT_MAX);
+        return NGX_CONF_ERROR;
+    }
+
+    route->candidates = ngx_pcalloc(cf->pool, route->uses.nelts
+                                              * sizeof(llm_candidate_t));
+    if (route->candidates == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    use = route->uses.elts;
+
+    for (i = 0; i < route->uses.nelts; i++) {
+
+        provider = use[i].provider;
+        candidate = &route->candidates[i];
+
+        candidate->backup = use[i].backup;
+        candidate->weight = use[i].weight;
+        candidate->price_input = provider->price.input;
+        candidate->price_output = provider->price.output;
+
+        if ((route->strategy_value
+             || route->strategy == LLM_STRATEGY_LEAST_CONN)
+            && provider->limits.concurrency == 0)
+        {
+            /* counted, never refused */
+
+            provider->limits.concurrency = UINT32_MAX;
+            provider->limited = 1;
+        }
+    }
+
+    llm_select_prepare(route->candidates, route->uses.nelts);
 
     return NGX_CONF_OK;
 }

@@ -545,6 +545,11 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
     ngx_http_llm_report(ctx, &ctx->now, LLM_CLASS_NEUTRAL, 0,
                         NGX_HTTP_LLM_FAULT_NONE, 0);
 
+    ngx_http_llm_settle(ctx, &ctx->next, 0);
+    ngx_http_llm_settle(ctx, &ctx->now,
+                        ctx->committed || u->request_sent ? LLM_TOKENS_UNKNOWN
+                                                          : 0);
+
     gone = rc == NGX_HTTP_CLIENT_CLOSED_REQUEST
            || r->connection->error || r->connection->timedout
            || (u->pipe && u->pipe->downstream_error);

@@ -8,9 +8,9 @@
 
 
 /*
- * The zone holds a record for each provider and each route, found by name.
- * A record is never moved, and is taken away only when no living process
- * can know it.  Thresholds are not here: they are each configuration's own.
+ * The zone holds a record for each provider and each route (record.c), and
+ * a slot for each worker.  Thresholds are not here: they are each
+ * configuration's own.
  *
  * The zone is initialized by the master while the workers of the previous
  * configuration go on using it, and the reload may still fail afterwards:
@@ -18,23 +18,13 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d01
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d02
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
 static ngx_int_t ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data);
 static ngx_int_t ngx_http_llm_zone_create(ngx_shm_zone_t *shm_zone,
     ngx_slab_pool_t *shpool);
-static ngx_http_llm_record_t *ngx_http_llm_zone_record(
-    ngx_http_llm_main_conf_t *mcf, ngx_slab_pool_t *shpool,
-    ngx_http_llm_kind_e kind, ngx_str_t *name);
-static ngx_http_llm_record_t *ngx_http_llm_record_create(
-    ngx_slab_pool_t *shpool, ngx_uint_t nslots, ngx_http_llm_kind_e kind,
-    ngx_str_t *name);
-static void ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
-    ngx_http_llm_record_t *record);
-static void ngx_http_llm_zone_reclaim(ngx_http_llm_shctx_t *sh,
-    ngx_slab_pool_t *shpool, ngx_uint_t active);
 static ngx_http_llm_shctx_t *ngx_http_llm_zone_previous(
     ngx_shm_zone_t *shm_zone);
 static ngx_int_t ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
@@ -42,7 +32,8 @@ static ngx_int_t ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
 static ngx_uint_t ngx_http_llm_zone_configured(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_kind_e kind, ngx_str_t *name);
 static ngx_int_t ngx_http_llm_zone_no_memory(ngx_shm_zone_t *shm_zone);
-static void ngx_http_llm_slot_settle(ngx_http_llm_shctx_t *sh, ngx_uint_t n);
+static void ngx_http_llm_slot_settle(ngx_http_llm_main_conf_t *mcf,
+    ngx_uint_t n);
 
 
 /* of this process; slot 0 is shared by those who found no other */
@@ -151,27 +142,35 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
     mcf->generation = ++mcf->sh->generation;
 
     if (omcf) {
-        ngx_http_llm_zone_reclaim(mcf->sh, shpool, omcf->generation);
+        ngx_http_llm_records_reclaim(mcf->sh, shpool, omcf->generation);
     }
 
     providerp = mcf->providers.elts;
 
     for (i = 0; i < mcf->providers.nelts; i++) {
-        providerp[i]->record = ngx_http_llm_zone_record(mcf, shpool,
+        providerp[i]->record = ngx_http_llm_record_get(mcf, shpool,
                                                         NGX_HTTP_LLM_PROVIDER,
                                                         &providerp[i]->name);
         if (providerp[i]->record == NULL) {
             return ngx_http_llm_zone_no_memory(shm_zone);
+        }
+
+        if (ngx_http_llm_record_limits(mcf, shpool, providerp[i]->record)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
         }
     }
 
     routep = mcf->routes.elts;
 
     for (i = 0; i < mcf->routes.nelts; i++) {
-        routep[i]->record = ngx_http_llm_zone_record(mcf, shpool,
+        routep[i]->record = ngx_http_llm_record_get(mcf, shpool,
                                                      NGX_HTTP_LLM_ROUTE,
                                                      &routep[i]->uscf->host);
-        if (routep[i]->record == NULL) {
+        if (routep[i]->record == NULL
+            || ngx_http_llm_record_candidates(shpool, routep[i]) != NGX_OK)
+        {
             return ngx_http_llm_zone_no_memory(shm_zone);
         }
     }
@@ -308,7 +307,7 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
             continue;
         }
 
-        record = ngx_http_llm_zone_record(mcf, shpool, old->kind, &old->name);
+        record = ngx_http_llm_record_get(mcf, shpool, old->kind, &old->name);
         if (record == NULL) {
             return NGX_ERROR;
         }
@@ -318,9 +317,25 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
         llm_circuit_copy(&record->circuit, &old->circuit);
         llm_history_copy(&record->history, &old->history);
         record->last_failure = old->last_failure;
+        record->latency = old->latency;
+
+        if (record->kind == NGX_HTTP_LLM_PROVIDER) {
+
+            if (ngx_http_llm_record_limits(mcf, shpool, record) != NGX_OK) {
+                return NGX_ERROR;
+            }
+
+            if (record->limits && old->limits) {
+                llm_limits_copy(record->limits, old->limits);
+            }
+        }
 
         for (i = 0; i < from->nslots; i++) {
             llm_counters_add(&record->counters[0], &old->counters[i]);
+        }
+
+        for (i = 0; i < NGX_HTTP_LLM_STRIPES; i++) {
+            llm_counters_add(&record->usage[i], &old->usage[i]);
         }
 
         if (record->kind == NGX_HTTP_LLM_PROVIDER) {
@@ -346,129 +361,6 @@ ngx_http_llm_zone_configured(ngx_http_llm_main_conf_t *mcf,
     }
 
     return ngx_http_llm_find_route(mcf, name) != NULL;
-}
-
-
-/* Finds the record of this name, or makes it; it belongs to mcf from now. */
-
-static ngx_http_llm_record_t *
-ngx_http_llm_zone_record(ngx_http_llm_main_conf_t *mcf,
-    ngx_slab_pool_t *shpool, ngx_http_llm_kind_e kind, ngx_str_t *name)
-{
-    ngx_http_llm_record_t  *record;
-
-    for (record = mcf->sh->records; record; record = record->next) {
-
-        if (record->kind == kind
-            && record->name.len == name->len
-            && ngx_strncmp(record->name.data, name->data, name->len) == 0)
-        {
-            record->generation = mcf->sh->generation;
-            return record;
-        }
-    }
-
-    record = ngx_http_llm_record_create(shpool, mcf->sh->nslots, kind, name);
-    if (record == NULL) {
-        return NULL;
-    }
-
-    record->generation = mcf->sh->generation;
-    record->next = mcf->sh->records;
-
-    ngx_memory_barrier();
-
-    mcf->sh->records = record;
-
-    return record;
-}
-
-
-static ngx_http_llm_record_t *
-ngx_http_llm_record_create(ngx_slab_pool_t *shpool, ngx_uint_t nslots,
-    ngx_http_llm_kind_e kind, ngx_str_t *name)
-{
-    ngx_http_llm_record_t  *record;
-
-    /* slab chunks of these sizes are aligned to cache lines */
-
-    record = ngx_slab_calloc(shpool, sizeof(ngx_http_llm_record_t));
-    if (record == NULL) {
-        return NULL;
-    }
-
-    record->kind = kind;
-    record->name.len = name->len;
-
-    record->name.data = ngx_slab_alloc(shpool, name->len);
-    record->counters = ngx_slab_calloc(shpool,
-                                       nslots * sizeof(llm_counters_t));
-
-    if (record->name.data == NULL || record->counters == NULL) {
-        ngx_http_llm_record_free(shpool, record);
-        return NULL;
-    }
-
-    ngx_memcpy(record->name.data, name->data, name->len);
-
-    return record;
-}
-
-
-static void
-ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
-    ngx_http_llm_record_t *record)
-{
-    if (record->name.data) {
-        ngx_slab_free(shpool, record->name.data);
-    }
-
-    if (record->counters) {
-        ngx_slab_free(shpool, record->counters);
-    }
-
-    ngx_slab_free(shpool, record);
-}
-
-
-/*
- * Frees the records that only configurations older than every living
- * worker's, and older than the running one, can know.
- */
-
-static void
-ngx_http_llm_zone_reclaim(ngx_http_llm_shctx_t *sh, ngx_slab_pool_t *shpool,
-    ngx_uint_t active)
-{
-    ngx_pid_t                pid;
-    ngx_uint_t               i;
-    ngx_http_llm_record_t   *record, **recordp;
-
-    for (i = 0; i < sh->nslots; i++) {
-
-        pid = (ngx_pid_t) sh->slots[i].pid;
-
-        if (pid && sh->slots[i].generation < active
-            && (kill(pid, 0) == 0 || ngx_errno != ESRCH))
-        {
-            active = sh->slots[i].generation;
-        }
-    }
-
-    recordp = &sh->records;
-
-    while (*recordp) {
-        record = *recordp;
-
-        if (record->generation >= active) {
-            recordp = &record->next;
-            continue;
-        }
-
-        *recordp = record->next;
-
-        ngx_http_llm_record_free(shpool, record);
-    }
 }
 
 
@@ -506,7 +398,7 @@ ngx_http_llm_zone_join(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf)
         }
 
         if (old) {
-            ngx_http_llm_slot_settle(sh, i);
+            ngx_http_llm_slot_settle(mcf, i);
         }
 
         if (ngx_http_llm_slot) {
@@ -546,7 +438,7 @@ ngx_http_llm_zone_leave(ngx_http_llm_main_conf_t *mcf)
         return;
     }
 
-    ngx_http_llm_slot_settle(mcf->sh, ngx_http_llm_slot);
+    ngx_http_llm_slot_settle(mcf, ngx_http_llm_slot);
 
     mcf->sh->slots[ngx_http_llm_slot].pid = 0;
 
@@ -555,15 +447,26 @@ ngx_http_llm_zone_leave(ngx_http_llm_main_conf_t *mcf)
 
 
 static void
-ngx_http_llm_slot_settle(ngx_http_llm_shctx_t *sh, ngx_uint_t n)
+ngx_http_llm_slot_settle(ngx_http_llm_main_conf_t *mcf, ngx_uint_t n)
 {
+    ngx_slab_pool_t        *shpool;
     ngx_http_llm_record_t  *record;
 
-    for (record = sh->records; record; record = record->next) {
+    shpool = (ngx_slab_pool_t *) mcf->shm_zone->shm.addr;
+
+    ngx_shmtx_lock(&shpool->mutex);
+
+    for (record = mcf->sh->records; record; record = record->next) {
         if (record->kind == NGX_HTTP_LLM_PROVIDER) {
             llm_counters_settle(&record->counters[n]);
+
+            if (record->limits) {
+                record->limits->in_flight[n] = 0;
+            }
         }
     }
+
+    ngx_shmtx_unlock(&shpool->mutex);
 }
 
 
@@ -573,6 +476,31 @@ uint32_t
 ngx_http_llm_now(ngx_http_llm_main_conf_t *mcf)
 {
     return (uint32_t) (ngx_current_msec - mcf->sh->epoch);
+}
+
+
+/* The same without the wrap, for limits. */
+
+uint64_t
+ngx_http_llm_time(ngx_http_llm_main_conf_t *mcf)
+{
+    return ngx_current_msec - mcf->sh->epoch;
+}
+
+
+/* Tokens and money: several workers may share a stripe. */
+
+llm_counters_t *
+ngx_http_llm_usage_counters(ngx_http_llm_record_t *record)
+{
+    return &record->usage[ngx_http_llm_slot % NGX_HTTP_LLM_STRIPES];
+}
+
+
+uint32_t
+ngx_http_llm_my_slot(void)
+{
+    return (uint32_t) ngx_http_llm_slot;
 }
 
 

@@ -434,7 +434,7 @@ subtest 'a route is made of providers only' => sub {
         qr/"llm_use"/, qr/"bakcup"/, qr/expected .*"backup"/);
     refuses('a strategy nobody knows' =>
             conf(route => 'llm_use a; llm_strategy fastest;'),
-        qr/"llm_strategy"/, qr/"fastest"/, qr/expected .*"priority"/);
+        qr/"llm_strategy"/, qr/"fastest"/, qr/expected priority, round_robin/);
     refuses('a strategy for servers' => conf(
             http => 'upstream s { server 127.0.0.1:9;'
                 . ' llm_strategy priority; }'),

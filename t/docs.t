@@ -155,9 +155,10 @@ subtest 'errors are the code\'s' => sub {
         'the gateway\'s');
 
     my %message = map { $_ => 1 } c_strings(qw(
-        ngx_http_llm_faults ngx_http_llm_refusals
+        ngx_http_llm_faults ngx_http_llm_refusals ngx_http_llm_limits
     ));
     delete @message{ '', 'status', 'admitted', 'taken out of service' };
+    delete $message{'too slow'};    # its caller has the answer
     my @told = map { @$_ > 0 ? $_->[0] =~ /([^,]+)/g : () }
         table($text, 'In brackets');
     same([ grep { !/^\d+ s left$|^status|^address/ } map { s/^ //r } @told ],
@@ -399,12 +400,13 @@ sub numbers {
     my %number;
 
     while ($table =~ /ngx_string\("(\w+)"\),\s*NGX_HTTP_LLM_WORD_(\w+),
-        \s*offsetof\([^)]*\),\s*(\d+),\s*(\d+),\s*(\w+),\s*([01])\s*\}/gx)
+        \s*offsetof\([^)]*\),\s*(\d+),\s*(\w+),\s*(\w+),\s*([01])\s*\}/gx)
     {
         my ($key, $type, $off, @values) = ($1, $2, $6, $4, $5, $3);
 
-        ($values[1]) = $code =~ /#define $values[1]\s+(\d+)/
-            if $values[1] !~ /^\d/;
+        for (grep { !/^\d/ } @values) {
+            ($_) = $code =~ /#define $_\s+(\d+)/;
+        }
         my ($min, $max, $default) = map { as_written($type, $_) } @values;
 
         $default = $off ? 'off' : $key eq 'open_max' ? default_of($key)

@@ -29,7 +29,7 @@ enum {
     LLM_CALLS_LATE,
     LLM_STREAM_ERRORS,
     LLM_UNREADABLE_FRAMES,
-    LLM_LAST_SUCCESS /* not a count: wall clock, ms */
+    LLM_LAST_SUCCESS = LLM_COUNTERS - 1 /* not a count: wall clock, ms */
 };
 
 
@@ -37,7 +37,24 @@ enum {
 enum {
     LLM_REQUESTS = 0,
     LLM_FAILOVERS,
-    LLM_REQUESTS_REJECTED
+    LLM_REQUESTS_REJECTED,
+    LLM_REQUESTS_WAITED
+};
+
+
+/* of answers, by provider and by route (llm_usage.h, llm_price.h) */
+enum {
+    LLM_USAGE_TOLD = 0,     /* answers that told their usage */
+    LLM_USAGE_MISSING,      /* completions that did not */
+    LLM_USAGE_BAD,          /* numbers that are none */
+    LLM_TOKENS_IN,          /* all of the input, ... */
+    LLM_TOKENS_CACHED,      /* ... of it, read from a cache, ... */
+    LLM_TOKENS_CACHE_WRITE, /* ... or written to one */
+    LLM_TOKENS_OUT,         /* all of the output, ... */
+    LLM_TOKENS_REASONING,   /* ... of it, thoughts */
+    LLM_COST,               /* pico-USD */
+    LLM_COST_SAVED,         /* by failover: the first choice was dearer, ... */
+    LLM_COST_ADDED          /* ... or cheaper; pico-USD */
 };
 
 
@@ -51,6 +68,16 @@ static inline void
 llm_count(llm_counters_t *c, unsigned what)
 {
     atomic_fetch_add_explicit(&c->v[what], 1, memory_order_relaxed);
+}
+
+
+/* Adds n. */
+static inline void
+llm_count_n(llm_counters_t *c, unsigned what, uint64_t n)
+{
+    if (n != 0) {
+        atomic_fetch_add_explicit(&c->v[what], n, memory_order_relaxed);
+    }
 }
 
 

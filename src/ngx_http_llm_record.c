@@ -1,0 +1,339 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * The records in the zone, found by name.  A record is never moved, and is
+ * taken away only when no living process can know it.  Only the master makes
+ * and frees them.
+ */
+
+
+static ngx_http_llm_record_t *ngx_http_llm_record_create(
+    ngx_slab_pool_t *shpool, ngx_uint_t nslots, ngx_http_llm_kind_e kind,
+    ngx_str_t *name);
+static void ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
+    ngx_http_llm_record_t *record);
+static ngx_int_t ngx_http_llm_record_no_room(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider, size_t size);
+static llm_turns_t *ngx_http_llm_record_turns(ngx_slab_pool_t *shpool,
+    ngx_http_llm_record_t *route, ngx_http_llm_record_t *provider);
+
+
+/* Finds the record of this name, or makes it; it belongs to mcf from now. */
+
+ngx_http_llm_record_t *
+ngx_http_llm_record_get(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_kind_e kind, ngx_str_t *name)
+{
+    ngx_http_llm_record_t  *record;
+
+    for (record = mcf->sh->records; record; record = record->next) {
+
+        if (record->kind == kind
+            && record->name.len == name->len
+            && ngx_strncmp(record->name.data, name->data, name->len) == 0)
+        {
+            record->generation = mcf->sh->generation;
+            return record;
+        }
+    }
+
+    record = ngx_http_llm_record_create(shpool, mcf->sh->nslots, kind, name);
+    if (record == NULL) {
+        return NULL;
+    }
+
+    record->generation = mcf->sh->generation;
+    record->next = mcf->sh->records;
+
+    ngx_memory_barrier();
+
+    mcf->sh->records = record;
+
+    return record;
+}
+
+
+static ngx_http_llm_record_t *
+ngx_http_llm_record_create(ngx_slab_pool_t *shpool, ngx_uint_t nslots,
+    ngx_http_llm_kind_e kind, ngx_str_t *name)
+{
+    ngx_http_llm_record_t  *record;
+
+    /* slab chunks of these sizes are aligned to cache lines */
+
+    record = ngx_slab_calloc(shpool, sizeof(ngx_http_llm_record_t));
+    if (record == NULL) {
+        return NULL;
+    }
+
+    record->kind = kind;
+    record->name.len = name->len;
+
+    record->name.data = ngx_slab_alloc(shpool, name->len);
+    record->counters = ngx_slab_calloc(shpool,
+                                       nslots * sizeof(llm_counters_t));
+
+    record->usage = ngx_slab_calloc(shpool, NGX_HTTP_LLM_STRIPES
+                                            * sizeof(llm_counters_t));
+
+    if (record->name.data == NULL || record->counters == NULL
+        || record->usage == NULL)
+    {
+        ngx_shmtx_lock(&shpool->mutex);
+        ngx_http_llm_record_free(shpool, record);
+        ngx_shmtx_unlock(&shpool->mutex);
+
+        return NULL;
+    }
+
+    ngx_memcpy(record->name.data, name->data, name->len);
+
+    return record;
+}
+
+
+static void
+ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
+    ngx_http_llm_record_t *record)
+{
+    llm_window_t          *window;
+    ngx_http_llm_turns_t  *turns;
+
+    if (record->name.data) {
+        ngx_slab_free_locked(shpool, record->name.data);
+    }
+
+    if (record->counters) {
+        ngx_slab_free_locked(shpool, record->counters);
+    }
+
+    if (record->usage) {
+        ngx_slab_free_locked(shpool, record->usage);
+    }
+
+    if (record->limits) {
+        window = record->limits->window;
+
+        if (window) {
+            ngx_slab_free_locked(shpool, window);
+        }
+
+        if (record->limits->in_flight) {
+            ngx_slab_free_locked(shpool, (void *) record->limits->in_flight);
+        }
+
+        ngx_slab_free_locked(shpool, record->limits);
+    }
+
+    if (record->retired) {
+        ngx_slab_free_locked(shpool, record->retired);
+    }
+
+    while (record->turns) {
+        turns = record->turns;
+        record->turns = turns->next;
+
+        ngx_slab_free_locked(shpool, turns);
+    }
+
+    ngx_slab_free_locked(shpool, record);
+}
+
+
+/*
+ * Room for what a provider's limits count, and for each request of a minute
+ * where they want to know that.  It grows with the limit; what was there is
+ * moved.
+ */
+
+ngx_int_t
+ngx_http_llm_record_limits(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record)
+{
+    size_t                    size;
+    llm_limits_t             *limits;
+    llm_window_t             *window, *old;
+    ngx_http_llm_provider_t  *provider;
+
+    provider = ngx_http_llm_find_provider(mcf, &record->name);
+
+    if (record->retired) {
+
+        /* whoever looked at it has long done something else */
+
+        ngx_slab_free(shpool, record->retired);
+        record->retired = NULL;
+    }
+
+    if (provider->limited && record->limits == NULL) {
+
+        limits = ngx_slab_calloc(shpool, sizeof(llm_limits_t));
+        if (limits == NULL) {
+            return ngx_http_llm_record_no_room(mcf, provider,
+                                               sizeof(llm_limits_t));
+        }
+
+        limits->workers = (uint32_t) mcf->sh->nslots;
+        limits->in_flight = ngx_slab_calloc(shpool, mcf->sh->nslots
+                                                    * sizeof(uint32_t));
+        if (limits->in_flight == NULL) {
+            ngx_slab_free(shpool, limits);
+            return ngx_http_llm_record_no_room(mcf, provider,
+                                               sizeof(llm_limits_t));
+        }
+
+        record->limits = limits;
+    }
+
+    limits = record->limits;
+    old = limits ? limits->window : NULL;
+
+    if (provider->limit.rpm == 0
+        || (old && llm_window_capacity(old) >= provider->limit.rpm))
+    {
+        return NGX_OK;
+    }
+
+    size = llm_window_size(provider->limit.rpm);
+
+    window = ngx_slab_alloc(shpool, size);
+    if (window == NULL) {
+        return ngx_http_llm_record_no_room(mcf, provider, size);
+    }
+
+    llm_window_init(window, provider->limit.rpm);
+
+    llm_limits_use(limits, window);
+
+    record->retired = old;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_record_no_room(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider, size_t size)
+{
+    ngx_log_error(NGX_LOG_EMERG, mcf->shm_zone->shm.log, 0,
+                  "\"llm_zone\" \"%V\" of %uzk has no room for \"limit\" "
+                  "of \"llm_provider\" \"%V\", which takes %uzk: expected "
+                  "a larger size",
+                  &mcf->shm_zone->shm.name, mcf->shm_zone->shm.size / 1024,
+                  &provider->name, (size + 1023) / 1024);
+
+    return NGX_ERROR;
+}
+
+
+/* What the strategies know of a route's providers. */
+
+ngx_int_t
+ngx_http_llm_record_candidates(ngx_slab_pool_t *shpool,
+    ngx_http_llm_route_t *route)
+{
+    ngx_uint_t             i;
+    llm_candidate_t       *candidate;
+    ngx_http_llm_use_t    *use;
+    ngx_http_llm_record_t  *record;
+
+    use = route->uses.elts;
+
+    for (i = 0; i < route->uses.nelts; i++) {
+
+        record = use[i].provider->record;
+        candidate = &route->candidates[i];
+
+        candidate->turns = ngx_http_llm_record_turns(shpool, route->record,
+                                                   record);
+        if (candidate->turns == NULL) {
+            return NGX_ERROR;
+        }
+
+        candidate->latency = &record->latency;
+        candidate->in_flight = record->limits ? record->limits->in_flight
+                                              : NULL;
+    }
+
+    return NGX_OK;
+}
+
+
+static llm_turns_t *
+ngx_http_llm_record_turns(ngx_slab_pool_t *shpool, ngx_http_llm_record_t *route,
+    ngx_http_llm_record_t *provider)
+{
+    ngx_http_llm_turns_t  *turns;
+
+    for (turns = route->turns; turns; turns = turns->next) {
+        if (turns->provider == provider) {
+            return &turns->turns;
+        }
+    }
+
+    turns = ngx_slab_calloc(shpool, sizeof(ngx_http_llm_turns_t));
+    if (turns == NULL) {
+        return NULL;
+    }
+
+    turns->provider = provider;
+    turns->next = route->turns;
+
+    route->turns = turns;
+
+    return &turns->turns;
+}
+
+
+/*
+ * Frees the records that only configurations older than every living
+ * worker's, and older than the running one, can know.
+ */
+
+void
+ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh, ngx_slab_pool_t *shpool,
+    ngx_uint_t active)
+{
+    ngx_pid_t                pid;
+    ngx_uint_t               i;
+    ngx_http_llm_record_t   *record, **recordp;
+
+    for (i = 0; i < sh->nslots; i++) {
+
+        pid = (ngx_pid_t) sh->slots[i].pid;
+
+        if (pid && sh->slots[i].generation < active
+            && (kill(pid, 0) == 0 || ngx_errno != ESRCH))
+        {
+            active = sh->slots[i].generation;
+        }
+    }
+
+    /* workers that come or go walk over the records */
+
+    ngx_shmtx_lock(&shpool->mutex);
+
+    recordp = &sh->records;
+
+    while (*recordp) {
+        record = *recordp;
+
+        if (record->generation >= active) {
+            recordp = &record->next;
+            continue;
+        }
+
+        *recordp = record->next;
+
+        ngx_http_llm_record_free(shpool, record);
+    }
+
+    ngx_shmtx_unlock(&shpool->mutex);
+}

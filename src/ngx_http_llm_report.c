@@ -1,0 +1,222 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm.h"
+
+
+/*
+ * What the circuits learn: the verdict on each call, once, and what follows
+ * from it for counters, history and log.
+ */
+
+
+static void ngx_http_llm_measured(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider);
+static void ngx_http_llm_failed(ngx_http_llm_provider_t *provider,
+    ngx_http_llm_fault_e fault, ngx_uint_t status);
+
+
+static const ngx_uint_t  ngx_http_llm_class_counters[LLM_CLASSES] = {
+    LLM_CALLS_SUCCESSFUL,                  /* success */
+    LLM_CALLS_FAILED,                      /* failure */
+    LLM_CALLS_THROTTLED,                   /* throttle */
+    LLM_CALLS_FAILED,                      /* credential */
+    LLM_CALLS_NEUTRAL,                     /* capability */
+    LLM_CALLS_NEUTRAL                      /* neutral */
+};
+
+
+static const char  *ngx_http_llm_faults[] = {
+    "",
+    "status",
+    "connection failed",
+    "timed out while connecting",
+    "TLS handshake failed",
+    "closed before the answer",
+    "timed out before the answer",
+    "invalid answer",
+    "broken off",
+    "stalled",
+    "no first token in time",
+    "deadline of the request is over",
+    "error event",
+    "unreadable event",
+    "empty answer",
+    "too slow"
+};
+
+
+/*
+ * The verdict on an admitted call.  Does nothing where there is no call, or
+ * where its verdict was given before.
+ */
+
+void
+ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
+    llm_class_t class, uint32_t hint, ngx_http_llm_fault_e fault,
+    ngx_uint_t status)
+{
+    bool                       late;
+    llm_counters_t            *counters;
+    llm_transition_t           tr;
+    ngx_http_llm_provider_t   *provider;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    provider = choice->provider;
+
+    if (provider == NULL) {
+        return;
+    }
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+
+    if (!llm_circuit_report(&provider->record->circuit, &provider->circuit,
+                            &choice->token, class, hint,
+                            ngx_http_llm_now(mcf), (uint32_t) ngx_random() << 1,
+                            &late, &tr))
+    {
+        return;
+    }
+
+    counters = ngx_http_llm_counters(provider->record);
+
+    llm_count(counters, ngx_http_llm_class_counters[class]);
+
+    if (late) {
+        llm_count(counters, LLM_CALLS_LATE);
+    }
+
+    if (class == LLM_CLASS_SUCCESS) {
+        llm_counters_stamp(counters, LLM_LAST_SUCCESS,
+                           ngx_http_llm_wall_clock());
+        ngx_http_llm_measured(ctx, provider);
+
+    } else if (class == LLM_CLASS_FAILURE || class == LLM_CLASS_CREDENTIAL) {
+        llm_latency_failure(&provider->record->latency, ngx_http_llm_now(mcf));
+        ngx_http_llm_failed(provider, fault, status);
+    }
+
+    ngx_http_llm_moved(ctx, provider, &tr, status);
+}
+
+
+/* An answer is good: how long did it take to its first token, or header? */
+
+static void
+ngx_http_llm_measured(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider)
+{
+    ngx_msec_t                 ms;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (!ctx->completion) {
+        return;
+    }
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+
+    ms = (ctx->content ? ctx->first_token : ngx_current_msec)
+         - ctx->request->upstream->start_time;
+
+    llm_latency_success(&provider->record->latency, (uint64_t) ms * 1000,
+                        ngx_http_llm_now(mcf));
+}
+
+
+/* An answer broke off behind its commit: one failure, no token. */
+
+void
+ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault)
+{
+    bool                       late;
+    llm_counters_t            *counters;
+    llm_transition_t           tr;
+    ngx_http_llm_provider_t   *provider;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    provider = ctx->now.provider;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+
+    late = 0;
+    tr.reason = LLM_REASON_NONE;
+
+    if (provider->stream_errors) {
+        llm_circuit_break(&provider->record->circuit, &provider->circuit,
+                          &ctx->now.token, ngx_http_llm_now(mcf),
+                          (uint32_t) ngx_random() << 1, &late, &tr);
+    }
+
+    counters = ngx_http_llm_counters(provider->record);
+
+    llm_count(counters, LLM_STREAM_ERRORS);
+
+    if (late) {
+        llm_count(counters, LLM_CALLS_LATE);
+    }
+
+    ngx_http_llm_failed(provider, fault, 0);
+
+    ngx_http_llm_moved(ctx, provider, &tr, 0);
+}
+
+
+/* Only the process that moved the circuit gets here with a reason. */
+
+void
+ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx, ngx_http_llm_provider_t *provider,
+    llm_transition_t *tr, ngx_uint_t status)
+{
+    ngx_log_t            *log;
+    llm_history_entry_t   entry;
+
+    if (tr->reason == LLM_REASON_NONE) {
+        return;
+    }
+
+    entry.time = ngx_http_llm_wall_clock();
+    entry.from = tr->from;
+    entry.to = tr->to;
+    entry.reason = tr->reason;
+    entry.status = status;
+
+    llm_history_add(&provider->record->history, &entry);
+
+    log = ctx->request->connection->log;
+
+    if (tr->to != LLM_CIRCUIT_OPEN) {
+        ngx_log_error(NGX_LOG_WARN, log, 0,
+                      "llm: circuit of provider \"%V\" %s -> %s: %s",
+                      &provider->name, llm_circuit_state_name(tr->from),
+                      llm_circuit_state_name(tr->to),
+                      llm_reason_name(tr->reason));
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, log, 0,
+                  "llm: circuit of provider \"%V\" %s -> %s: %s, "
+                  "for %uD.%03uDs",
+                  &provider->name, llm_circuit_state_name(tr->from),
+                  llm_circuit_state_name(tr->to), llm_reason_name(tr->reason),
+                  tr->duration / 1000, tr->duration % 1000);
+}
+
+
+static void
+ngx_http_llm_failed(ngx_http_llm_provider_t *provider,
+    ngx_http_llm_fault_e fault, ngx_uint_t status)
+{
+    provider->record->last_failure = ngx_http_llm_wall_clock() << 20
+                                     | (uint64_t) status << 8
+                                     | (uint64_t) fault;
+}
+
+
+const char *
+ngx_http_llm_fault(ngx_http_llm_fault_e fault)
+{
+    return ngx_http_llm_faults[fault];
+}
