@@ -227,6 +227,8 @@ keys_stay_what_they_are(void **state)
         "73430888fd1c1028cba8e6698a2b7d00a84a0fdf15b0c28c54e2c4ac316caf1f");
     assert_key("\"a\"",
         "783e208b38cab2fb29eebf27d412cba9f1187d6a8014af13a8c1d8b21d8ce155");
+    assert_key("{\"a\":1,\"a\":2,\"b\":3}",
+        "ab5909e01f28120fe28761ad3e6b4a5ce1fdd6781f4f9afbaef4d2f8bb231674");
     assert_key("[1,{\"b\":2,\"a\":[null,{}]}]",
         "6f34a564dc1f8b9d396c844d6e6a4c3d1cd4bc1c9a8bc147fc5a31bad0146242");
     assert_key("{\"model\":\"gpt-4o\",\"messages\":[{\"role\":\"user\","

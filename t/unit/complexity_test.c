@@ -212,6 +212,23 @@ the_last_message_of_the_user_is_the_question(void **state)
                     "{\"role\":\"user\",\"content\":\" ?! \"}]}",
         2, 0, false);
 
+    /* others are no users, whatever they are called */
+
+    assert_question("{\"messages\":[{\"role\":\"use\",\"content\":\"a\"}]}", 0,
+        0, false);
+    assert_question("{\"messages\":[{\"role\":\"users\",\"content\":\"a\"}]}",
+        0, 0, false);
+    assert_question("{\"messages\":[{\"role\":\"u\\u0073er\",\"role\":\"\","
+                    "\"content\":\"a\"}]}",
+        0, 0, false);
+
+    /* what an earlier question held is not held against the last */
+
+    assert_question(
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"prove x\"},"
+        "{\"role\":\"user\",\"content\":\"prove\"}]}",
+        1, 1, false);
+
     assert_question("{\"messages\":[{\"content\":\"nobody said\"},"
                     "{\"role\":\"users\",\"content\":\"a\"},"
                     "{\"role\":\"use\",\"content\":\"a\"},"
