@@ -13,6 +13,7 @@
 #include <ngx_http.h>
 
 #include "llm_circuit.h"
+#include "llm_complexity.h"
 #include "llm_counters.h"
 #include "llm_error.h"
 #include "llm_hint.h"
@@ -37,6 +38,10 @@
 
 
 typedef struct ngx_http_llm_ctx_s  ngx_http_llm_ctx_t;
+typedef struct ngx_http_llm_complexity_s  ngx_http_llm_complexity_t;
+
+typedef llm_json_rc_t (*ngx_http_llm_scan_pt)(void *scanner, u_char *p,
+    size_t len);
 
 
 /* what went wrong with an attempt; how it is said: ngx_http_llm_fault() */
@@ -310,9 +315,11 @@ typedef struct {
     ngx_array_t                   routes;         /* .._route_t * */
     ngx_array_t                   governed;       /* .._governed_t */
     ngx_array_t                   passes;         /* .._pass_t */
+    ngx_http_llm_complexity_t    *complexity;
     ngx_uint_t                    generation;
     unsigned                      tls:1;          /* some endpoint is https */
     unsigned                      status:1;       /* some llm_status */
+    unsigned                      keep_body:1;    /* some variable reads it */
 } ngx_http_llm_main_conf_t;
 
 
@@ -416,6 +423,7 @@ struct ngx_http_llm_ctx_s {
     ngx_str_t                     model;
     off_t                         model_start;    /* its JSON string, in */
     off_t                         model_end;      /* the body */
+    const char                   *complexity;     /* NULL: nobody asked yet */
     uint64_t                      max_tokens;     /* 0: not said */
     llm_usage_totals_t            estimate;
 
@@ -603,6 +611,8 @@ ngx_http_llm_route_t *ngx_http_llm_eval_route(ngx_http_request_t *r,
 
 ngx_http_llm_ctx_t *ngx_http_llm_create_ctx(ngx_http_request_t *r,
     ngx_http_llm_loc_conf_t *llcf, ngx_http_llm_route_t *route);
+ngx_int_t ngx_http_llm_set_route(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_route_t *route);
 ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
 llm_call_t ngx_http_llm_call(ngx_http_llm_ctx_t *ctx);
 
@@ -610,8 +620,22 @@ llm_call_t ngx_http_llm_call(ngx_http_llm_ctx_t *ctx);
 
 ngx_int_t ngx_http_llm_body_scan(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_body_read(ngx_http_request_t *r,
+    ngx_http_llm_scan_pt scan, void *scanner);
 ngx_int_t ngx_http_llm_body_chain(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_chain_t **out, off_t *length);
+
+/* complexity: how demanding a prompt is */
+
+ngx_http_llm_complexity_t *ngx_http_llm_create_complexity(ngx_conf_t *cf);
+char *ngx_http_llm_complexity_rules(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_complexity_terms(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_llm_complexity_init(ngx_conf_t *cf,
+    ngx_http_llm_complexity_t *complexity);
+const char *ngx_http_llm_complexity(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
 
 /* choice: who is asked */
 
@@ -728,6 +752,7 @@ ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
 /* variables */
 
 ngx_int_t ngx_http_llm_add_variables(ngx_conf_t *cf);
+ngx_uint_t ngx_http_llm_variables_read_body(ngx_conf_t *cf);
 const char *ngx_http_llm_outcome(ngx_http_llm_outcome_e outcome);
 
 

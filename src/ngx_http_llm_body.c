@@ -22,8 +22,9 @@
 #define NGX_HTTP_LLM_MAX_ANSWERS  128
 
 
-static ngx_int_t ngx_http_llm_scan_file(ngx_http_request_t *r,
-    llm_json_t *json, ngx_buf_t *b);
+static llm_json_rc_t ngx_http_llm_scan(void *scanner, u_char *p, size_t len);
+static ngx_int_t ngx_http_llm_read_file(ngx_http_request_t *r, ngx_buf_t *b,
+    ngx_http_llm_scan_pt scan, void *scanner);
 static ngx_int_t ngx_http_llm_scan_result(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, llm_json_t *json);
 static ngx_int_t ngx_http_llm_body_slice(ngx_http_request_t *r,
@@ -44,9 +45,7 @@ ngx_int_t
 ngx_http_llm_body_scan(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
     ngx_int_t         rc;
-    ngx_buf_t        *b;
     llm_json_t       *json;
-    ngx_chain_t      *cl;
     ngx_table_elt_t  *h;
 
     h = ngx_http_llm_find_header(&r->headers_in.headers,
@@ -65,6 +64,33 @@ ngx_http_llm_body_scan(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     llm_json_init(json);
 
+    rc = ngx_http_llm_body_read(r, ngx_http_llm_scan, json);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    return ngx_http_llm_scan_result(r, ctx, json);
+}
+
+
+static llm_json_rc_t
+ngx_http_llm_scan(void *scanner, u_char *p, size_t len)
+{
+    return llm_json_scan(scanner, p, len);
+}
+
+
+/* Shows a scanner the body, in pieces, until it has seen enough. */
+
+ngx_int_t
+ngx_http_llm_body_read(ngx_http_request_t *r, ngx_http_llm_scan_pt scan,
+    void *scanner)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
     cl = r->request_body ? r->request_body->bufs : NULL;
 
     for ( /* void */ ; cl; cl = cl->next) {
@@ -72,13 +98,17 @@ ngx_http_llm_body_scan(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         b = cl->buf;
 
         if (ngx_buf_in_memory(b)) {
-            (void) llm_json_scan(json, b->pos, b->last - b->pos);
+
+            if (scan(scanner, b->pos, b->last - b->pos) == LLM_JSON_ERROR) {
+                break;
+            }
+
             continue;
         }
 
         if (b->in_file) {
 
-            rc = ngx_http_llm_scan_file(r, json, b);
+            rc = ngx_http_llm_read_file(r, b, scan, scanner);
 
             if (rc != NGX_OK) {
                 return rc;
@@ -86,12 +116,13 @@ ngx_http_llm_body_scan(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         }
     }
 
-    return ngx_http_llm_scan_result(r, ctx, json);
+    return NGX_OK;
 }
 
 
 static ngx_int_t
-ngx_http_llm_scan_file(ngx_http_request_t *r, llm_json_t *json, ngx_buf_t *b)
+ngx_http_llm_read_file(ngx_http_request_t *r, ngx_buf_t *b,
+    ngx_http_llm_scan_pt scan, void *scanner)
 {
     off_t     pos;
     size_t    size;
@@ -117,7 +148,7 @@ ngx_http_llm_scan_file(ngx_http_request_t *r, llm_json_t *json, ngx_buf_t *b)
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        if (llm_json_scan(json, buf, n) == LLM_JSON_ERROR) {
+        if (scan(scanner, buf, n) == LLM_JSON_ERROR) {
             break;
         }
     }

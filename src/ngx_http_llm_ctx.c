@@ -16,6 +16,8 @@
 static void ngx_http_llm_cleanup(void *data);
 
 
+/* route: NULL where it is known later */
+
 ngx_http_llm_ctx_t *
 ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
     ngx_http_llm_route_t *route)
@@ -43,17 +45,14 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
 
     ngx_memzero(ctx, sizeof(ngx_http_llm_ctx_t));
 
-    ctx->fares = ngx_pcalloc(r->pool, route->uses.nelts
-                                      * sizeof(ngx_http_llm_fare_t));
-    if (ctx->fares == NULL) {
-        return NULL;
-    }
-
     ctx->request = r;
     ctx->previous = previous;
     ctx->start = ngx_current_msec;
     ctx->llcf = llcf;
-    ctx->route = route;
+
+    if (route && ngx_http_llm_set_route(ctx, route) != NGX_OK) {
+        return NULL;
+    }
 
     /* to GET them lists what was stored, which says nothing of the models */
 
@@ -65,6 +64,21 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
     ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
 
     return ctx;
+}
+
+
+ngx_int_t
+ngx_http_llm_set_route(ngx_http_llm_ctx_t *ctx, ngx_http_llm_route_t *route)
+{
+    ctx->fares = ngx_pcalloc(ctx->request->pool,
+                             route->uses.nelts * sizeof(ngx_http_llm_fare_t));
+    if (ctx->fares == NULL) {
+        return NGX_ERROR;
+    }
+
+    ctx->route = route;
+
+    return NGX_OK;
 }
 
 

@@ -15,6 +15,8 @@
  */
 
 
+static void ngx_http_llm_count_request(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_read_body(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_body_handler(ngx_http_request_t *r);
@@ -29,11 +31,9 @@ static ngx_uint_t ngx_http_llm_content_type_is(ngx_http_request_t *r,
 ngx_int_t
 ngx_http_llm_gate_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                  rc;
-    ngx_http_llm_ctx_t        *ctx;
-    ngx_http_llm_route_t      *route;
-    ngx_http_llm_loc_conf_t   *llcf;
-    ngx_http_llm_main_conf_t  *mcf;
+    ngx_int_t                 rc;
+    ngx_http_llm_ctx_t       *ctx;
+    ngx_http_llm_loc_conf_t  *llcf;
 
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
@@ -50,27 +50,19 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
         return ctx->body_ready ? ngx_http_llm_decide(r, ctx) : NGX_DONE;
     }
 
-    route = ngx_http_llm_eval_route(r, llcf);
-    if (route == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ctx = ngx_http_llm_create_ctx(r, llcf, route);
+    ctx = ngx_http_llm_create_ctx(r, llcf, llcf->route);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    llm_count(ngx_http_llm_counters(ctx->route->record), LLM_REQUESTS);
+    if (ctx->route) {
+        ngx_http_llm_count_request(r, ctx);
 
-    if (ctx->route->retry_set) {
-        mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
-        llm_budget_request(&ctx->route->record->budget, ngx_http_llm_now(mcf));
-    }
+        /* whatever the model is, nobody would take the request */
 
-    /* whatever the model is, nobody would take the request */
-
-    if (ngx_http_llm_peek(ctx) != NGX_OK) {
-        return ngx_http_llm_refuse(r, ctx);
+        if (ngx_http_llm_peek(ctx) != NGX_OK) {
+            return ngx_http_llm_refuse(r, ctx);
+        }
     }
 
     rc = ngx_http_llm_read_body(r, ctx);
@@ -109,6 +101,20 @@ ngx_http_llm_eval_route(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf)
     }
 
     return route;
+}
+
+
+static void
+ngx_http_llm_count_request(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_llm_main_conf_t  *mcf;
+
+    llm_count(ngx_http_llm_counters(ctx->route->record), LLM_REQUESTS);
+
+    if (ctx->route->retry_set) {
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+        llm_budget_request(&ctx->route->record->budget, ngx_http_llm_now(mcf));
+    }
 }
 
 
@@ -176,7 +182,18 @@ ngx_http_llm_body_handler(ngx_http_request_t *r)
 static ngx_int_t
 ngx_http_llm_decide(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
-    ngx_int_t  rc;
+    ngx_int_t                  rc;
+    ngx_http_llm_route_t      *route;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+    if (mcf->keep_body) {
+
+        /* it may be read once more, when the access log is written */
+
+        r->preserve_body = 1;
+    }
 
     if (ngx_http_llm_wants_json(r, ctx)) {
 
@@ -185,6 +202,19 @@ ngx_http_llm_decide(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         if (rc != NGX_OK) {
             return rc;
         }
+    }
+
+    if (ctx->route == NULL) {
+
+        /* its variables may want to know what is asked for */
+
+        route = ngx_http_llm_eval_route(r, ctx->llcf);
+
+        if (route == NULL || ngx_http_llm_set_route(ctx, route) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ngx_http_llm_count_request(r, ctx);
     }
 
     if (ngx_http_llm_candidates(ctx) != NGX_OK) {

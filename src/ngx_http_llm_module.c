@@ -114,6 +114,20 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_complexity_rules"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_complexity_rules,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_complexity_terms"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_complexity_terms,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("price"),
       NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_1MORE,
       ngx_http_llm_price,
@@ -494,6 +508,11 @@ ngx_http_llm_create_main_conf(ngx_conf_t *cf)
         return NULL;
     }
 
+    mcf->complexity = ngx_http_llm_create_complexity(cf);
+    if (mcf->complexity == NULL) {
+        return NULL;
+    }
+
     return mcf;
 }
 
@@ -582,6 +601,7 @@ ngx_http_llm_init(ngx_conf_t *cf)
 {
     ngx_http_handler_pt        *h;
     ngx_http_core_main_conf_t  *cmcf;
+    ngx_http_llm_main_conf_t   *mcf;
 
     /*
      * Not the access phase: its last handler is not asked when "satisfy any"
@@ -596,6 +616,14 @@ ngx_http_llm_init(ngx_conf_t *cf)
     }
 
     *h = ngx_http_llm_gate_handler;
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+
+    mcf->keep_body = ngx_http_llm_variables_read_body(cf);
+
+    if (ngx_http_llm_complexity_init(cf, mcf->complexity) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     return ngx_http_llm_filter_init(cf);
 }

@@ -25,6 +25,8 @@ static ngx_int_t ngx_http_llm_variable_first_token(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_outcome(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_complexity(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_value(ngx_http_variable_value_t *v,
     u_char *data, size_t len);
 
@@ -58,7 +60,16 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_outcome"), NULL, ngx_http_llm_variable_outcome, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("llm_complexity"), NULL, ngx_http_llm_variable_complexity,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
       ngx_http_null_variable
+};
+
+
+static ngx_str_t  ngx_http_llm_body_variables[] = {
+    ngx_string("llm_complexity"),
+    ngx_null_string
 };
 
 
@@ -84,6 +95,33 @@ ngx_http_llm_add_variables(ngx_conf_t *cf)
     }
 
     return NGX_OK;
+}
+
+
+/* Whether the configuration has a variable that reads the body. */
+
+ngx_uint_t
+ngx_http_llm_variables_read_body(ngx_conf_t *cf)
+{
+    ngx_str_t                  *name;
+    ngx_uint_t                  i;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    v = cmcf->variables.elts;
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+        for (name = ngx_http_llm_body_variables; name->len; name++) {
+            if (v[i].name.len == name->len
+                && ngx_memcmp(v[i].name.data, name->data, name->len) == 0)
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
 }
 
 
@@ -276,6 +314,27 @@ ngx_http_llm_variable_outcome(ngx_http_request_t *r,
     outcome = ngx_http_llm_outcomes[ctx->outcome];
 
     return ngx_http_llm_value(v, (u_char *) outcome, ngx_strlen(outcome));
+}
+
+
+static ngx_int_t
+ngx_http_llm_variable_complexity(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    const char          *complexity;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_llm_get_ctx(r);
+
+    if (ctx == NULL || !ctx->body_ready) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    complexity = ngx_http_llm_complexity(r, ctx);
+
+    return ngx_http_llm_value(v, (u_char *) complexity,
+                              ngx_strlen(complexity));
 }
 
 

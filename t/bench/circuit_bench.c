@@ -36,6 +36,18 @@ static const llm_circuit_conf_t conf = { .failure_threshold = 5,
     .half_open_timeout = 10000 };
 
 
+static const llm_circuit_conf_t by_rate = { .failure_threshold = 5,
+    .success_threshold = 2,
+    .open = 30000,
+    .open_max = 120000,
+    .half_open_max_calls = 1,
+    .half_open_timeout = 10000,
+    .failure_rate = 90,
+    .window = 10000,
+    .min_requests = 20,
+    .slow_start = 60000 };
+
+
 static double
 seconds(void)
 {
@@ -89,7 +101,7 @@ pin(unsigned n)
 
 
 static double
-acquire_report(llm_circuit_t *c, uint32_t calls)
+acquire_report(llm_circuit_t *c, const llm_circuit_conf_t *conf, uint32_t calls)
 {
     llm_transition_t tr;
     llm_token_t token;
@@ -98,12 +110,12 @@ acquire_report(llm_circuit_t *c, uint32_t calls)
     bool late;
 
     for (uint32_t i = 0; i < calls; i++) {
-        if (llm_circuit_acquire(c, &conf, i, &token, &wait, &tr)
-            != LLM_ADMITTED) {
+        if (llm_circuit_acquire(c, conf, i, &token, &wait, &tr) != LLM_ADMITTED)
+        {
             abort();
         }
 
-        (void) llm_circuit_report(c, &conf, &token, LLM_CLASS_SUCCESS, 0, i, i,
+        (void) llm_circuit_report(c, conf, &token, LLM_CLASS_SUCCESS, 0, i, i,
             &late, &tr);
     }
 
@@ -147,7 +159,7 @@ peek(const llm_circuit_t *c, uint32_t now)
 
 
 static double
-failure_success(llm_circuit_t *c)
+failure_success(llm_circuit_t *c, const llm_circuit_conf_t *conf)
 {
     llm_transition_t tr;
     llm_token_t token;
@@ -156,13 +168,28 @@ failure_success(llm_circuit_t *c)
     bool late;
 
     for (uint32_t i = 0; i < CALLS; i++) {
-        if (llm_circuit_acquire(c, &conf, 1, &token, &wait, &tr)
-            != LLM_ADMITTED) {
+        if (llm_circuit_acquire(c, conf, 1, &token, &wait, &tr) != LLM_ADMITTED)
+        {
             abort();
         }
 
-        (void) llm_circuit_report(c, &conf, &token,
+        (void) llm_circuit_report(c, conf, &token,
             i % 2 ? LLM_CLASS_SUCCESS : LLM_CLASS_FAILURE, 0, 1, i, &late, &tr);
+    }
+
+    return (seconds() - start) * 1e9 / CALLS;
+}
+
+
+static double
+shed(llm_circuit_t *c, const llm_circuit_conf_t *conf)
+{
+    double start = seconds();
+
+    for (uint32_t i = 0; i < CALLS; i++) {
+        if (llm_circuit_shed(c, conf, 1, i)) {
+            abort();
+        }
     }
 
     return (seconds() - start) * 1e9 / CALLS;
@@ -186,7 +213,8 @@ trip(llm_circuit_t *c)
 
 
 static void
-hammer(shared_t *shared, unsigned n, unsigned of)
+hammer(shared_t *shared, const llm_circuit_conf_t *conf, unsigned n,
+    unsigned of)
 {
     pin(n);
 
@@ -198,13 +226,13 @@ hammer(shared_t *shared, unsigned n, unsigned of)
             (void) sched_yield();
         }
 
-        shared->ns[n][i] = acquire_report(&shared->circuit, PAIR_CALLS);
+        shared->ns[n][i] = acquire_report(&shared->circuit, conf, PAIR_CALLS);
     }
 }
 
 
 static double
-processes(shared_t *shared, unsigned of)
+processes(shared_t *shared, const llm_circuit_conf_t *conf, unsigned of)
 {
     double slowest = 0;
     pid_t pids[2];
@@ -215,7 +243,7 @@ processes(shared_t *shared, unsigned of)
         pids[n] = fork();
 
         if (pids[n] == 0) {
-            hammer(shared, n, of);
+            hammer(shared, conf, n, of);
             _exit(0);
         }
     }
@@ -242,8 +270,8 @@ processes(shared_t *shared, unsigned of)
 int
 main(void)
 {
-    static llm_circuit_t healthy, flapping, open;
-    double ns[4][ROUNDS], one, two;
+    static llm_circuit_t healthy, flapping, open, rated, flapping_rated;
+    double ns[8][ROUNDS], one, two;
     shared_t *shared;
 
     shared = mmap(NULL, sizeof(shared_t), PROT_READ | PROT_WRITE,
@@ -256,10 +284,14 @@ main(void)
     trip(&open);
 
     for (unsigned i = 0; i < ROUNDS; i++) {
-        ns[0][i] = acquire_report(&healthy, CALLS);
+        ns[0][i] = acquire_report(&healthy, &conf, CALLS);
         ns[1][i] = refuse(&open, 1);
         ns[2][i] = peek(&open, 1);
-        ns[3][i] = failure_success(&flapping);
+        ns[3][i] = failure_success(&flapping, &conf);
+        ns[4][i] = acquire_report(&rated, &by_rate, CALLS);
+        ns[5][i] = failure_success(&flapping_rated, &by_rate);
+        ns[6][i] = shed(&healthy, &conf);
+        ns[7][i] = shed(&healthy, &by_rate);
     }
 
     printf("circuit/acquire_report_ns %.2f\n", median(ns[0]));
@@ -267,12 +299,23 @@ main(void)
     printf("circuit/peek_ns %.2f\n", median(ns[2]));
     printf("circuit/failure_success_ns %.2f\n", median(ns[3]));
 
-    one = processes(shared, 1);
-    two = processes(shared, 2);
+    printf("circuit/rate/acquire_report_ns %.2f\n", median(ns[4]));
+    printf("circuit/rate/failure_success_ns %.2f\n", median(ns[5]));
+    printf("circuit/shed_without_slow_start_ns %.2f\n", median(ns[6]));
+    printf("circuit/shed_ns %.2f\n", median(ns[7]));
+
+    one = processes(shared, &conf, 1);
+    two = processes(shared, &conf, 2);
 
     printf("circuit/one_process_ns %.2f\n", one);
     printf("circuit/two_processes_ns %.2f\n", two);
     printf("circuit/two_processes_ratio %.2f\n", two / one);
+
+    one = processes(shared, &by_rate, 1);
+    two = processes(shared, &by_rate, 2);
+
+    printf("circuit/rate/one_process_ns %.2f\n", one);
+    printf("circuit/rate/two_processes_ns %.2f\n", two);
 
     return 0;
 }

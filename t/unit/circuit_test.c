@@ -2104,6 +2104,7 @@ static void
 a_window_starts_afresh_when_the_circuit_closes(void **state)
 {
     llm_token_t slow;
+    llm_rate_t before;
 
     (void) state;
 
@@ -2112,8 +2113,12 @@ a_window_starts_afresh_when_the_circuit_closes(void **state)
     slow = admitted();
     calls(20, LLM_CLASS_FAILURE);
     assert_int_equal(tr.reason, LLM_REASON_FAILURE_RATE);
+
+    /* probes are not in it */
     now += OPEN;
+    before = c.rate;
     recover();
+    assert_memory_equal(&c.rate, &before, sizeof(before.bucket));
     counted(0, 0);
 
     report(&slow, LLM_CLASS_FAILURE);
@@ -2236,6 +2241,27 @@ another_rate_after_a_reload_holds_from_the_next_failure(void **state)
 
 
 /* What happens is put on a list, and the list says what must happen. */
+static void
+a_rate_that_a_reload_takes_away_opens_nothing(void **state)
+{
+    (void) state;
+
+    by_rate(90);
+
+    for (int i = 0; i < 50; i++) {
+        calls(1, LLM_CLASS_SUCCESS);
+        calls(1, LLM_CLASS_FAILURE);
+    }
+
+    conf.failure_rate = 0;
+    conf.min_requests = 0;
+    conf.window = 0;
+    calls(1, LLM_CLASS_FAILURE);
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    counted(0, 0);
+}
+
+
 static void
 any_story_of_failures_is_judged_as_a_list_of_it_would(void **state)
 {
@@ -2452,6 +2478,19 @@ a_slow_start_ends_with_a_trip_a_reset_and_an_operators_word(void **state)
     assert_true(llm_circuit_admin(&c, LLM_ADMIN_DISABLED, now, &tr));
     assert_int_equal(share(), 1000);
     assert_true(llm_circuit_admin(&c, LLM_ADMIN_AUTO, now, &tr));
+    assert_int_equal(share(), 1000);
+}
+
+
+/* The process that moved it was killed before it said why. */
+static void
+a_slow_start_is_of_the_epoch_that_recovered(void **state)
+{
+    (void) state;
+
+    start_slowly();
+    assert_in_range(share(), 99, 101);
+    c.word += 1 << 16;
     assert_int_equal(share(), 1000);
 }
 
@@ -2867,6 +2906,7 @@ main(void)
         TEST(two_simultaneous_failures_that_reach_the_rate_are_one_transition),
         TEST(disabled_and_off_put_nothing_into_the_window),
         TEST(another_rate_after_a_reload_holds_from_the_next_failure),
+        TEST(a_rate_that_a_reload_takes_away_opens_nothing),
         TEST(any_story_of_failures_is_judged_as_a_list_of_it_would),
         TEST(a_circuit_that_recovered_takes_its_share_linearly),
         TEST(the_largest_and_the_smallest_slow_start_are_linear_too),
@@ -2874,6 +2914,7 @@ main(void)
         TEST(asking_in_a_slow_start_writes_nothing),
         TEST(without_a_recovery_nothing_starts_slowly),
         TEST(a_slow_start_ends_with_a_trip_a_reset_and_an_operators_word),
+        TEST(a_slow_start_is_of_the_epoch_that_recovered),
         TEST(who_must_not_be_refused_is_not_shed),
         TEST(every_recovery_starts_slowly_anew),
         TEST(a_slow_start_that_is_over_does_not_come_back),

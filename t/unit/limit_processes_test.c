@@ -448,6 +448,17 @@ die(const scene_t *scene)
 }
 
 
+static bool
+admitted(uint64_t clock, uint64_t tokens)
+{
+    llm_grant_t grant;
+    uint32_t wait;
+
+    return llm_limits_acquire(limits, sc, 0, clock, tokens, &grant, &wait)
+           == LLM_LIMIT_NONE;
+}
+
+
 /* The window has gone round, and one request is a minute old. */
 static void
 be_full_but_for_one(void)
@@ -515,6 +526,41 @@ no_request_is_lost_or_won_between_two(void **state)
 }
 
 
+/* The window has gone round, and all of it is long ago. */
+static void
+be_full_of_the_past(void)
+{
+    assert_int_equal(take_all(sc, now - 2 * MINUTE, 1), 4);
+}
+
+
+static void
+take_one(void)
+{
+    assert_true(admitted(now, 60));
+}
+
+
+static void
+both_were_admitted(void)
+{
+    assert_int_equal(shared->told.limit, LLM_LIMIT_NONE);
+    assert_int_equal(usage(now).requests, 2);
+    assert_int_equal(take_all(sc, now, 1), 2);
+}
+
+
+static void
+nobody_is_refused_while_there_is_room(void **state)
+{
+    static const scene_t scene = { { .rpm = 4 }, be_full_of_the_past, acquire,
+        take_one, both_were_admitted };
+
+    (void) state;
+    play(&scene);
+}
+
+
 static void
 who_asks_while_the_window_is_replaced_is_counted(void **state)
 {
@@ -571,6 +617,45 @@ tokens_of_two_buckets_are_not_given_twice(void **state)
 {
     static const scene_t scene = { { .tpm = 100 }, be_late, acquire,
         take_the_rest_in_the_next_bucket, one_of_us_was_admitted };
+
+    (void) state;
+    play(&scene);
+}
+
+
+static void
+hold_tokens_of_the_first_bucket(void)
+{
+    assert_true(admitted(now - MINUTE, 50));
+}
+
+
+/* So late that the first bucket is used anew. */
+static void
+take_some_before_and_after(void)
+{
+    mine = admitted(now - BUCKET, 20);
+    assert_true(admitted(now - MINUTE + LLM_TOKEN_BUCKETS * BUCKET, 1));
+}
+
+
+static void
+the_minute_did_not_get_all_three(void)
+{
+    assert_int_equal(shared->told.limit, LLM_LIMIT_NONE);
+
+    if (shared->told.grant.bucket == (uint32_t) (now / BUCKET)) {
+        assert_int_equal(mine, 0);
+    }
+}
+
+
+static void
+who_was_stopped_for_long_looks_again(void **state)
+{
+    static const scene_t scene = { { .tpm = 120 },
+        hold_tokens_of_the_first_bucket, acquire, take_some_before_and_after,
+        the_minute_did_not_get_all_three };
 
     (void) state;
     play(&scene);
@@ -1147,10 +1232,12 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_last_request_of_a_minute_is_made_once),
         TEST(no_request_is_lost_or_won_between_two),
+        TEST(nobody_is_refused_while_there_is_room),
         TEST(who_asks_while_the_window_is_replaced_is_counted),
         TEST(a_window_is_replaced_at_no_moment_that_shows),
         TEST(tokens_of_two_buckets_are_not_given_twice),
         TEST(the_last_tokens_are_given_once),
+        TEST(who_was_stopped_for_long_looks_again),
         TEST(the_last_place_is_given_once),
         TEST(a_late_settlement_takes_only_what_is_its_own),
         TEST(a_worker_killed_at_any_instruction_takes_nothing_along),

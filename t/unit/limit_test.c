@@ -321,6 +321,7 @@ static void
 a_late_clock_gains_nothing(void **state)
 {
     static const llm_limit_conf_t conf = { .rpm = 2 };
+    static const llm_limit_conf_t lower = { .rpm = 1 };
 
     (void) state;
     llm_limits_use(&limits, window(2));
@@ -331,6 +332,12 @@ a_late_clock_gains_nothing(void **state)
     assert_int_equal(wait, MINUTE + 10);
     assert_int_equal(acquire(&conf, 990 + MINUTE, 0), LLM_LIMIT_RPM);
     assert_int_equal(wait, 10);
+
+    /* nor do others by its entry, whatever their limit is */
+    assert_int_equal(usage(999 + MINUTE).requests, 2);
+    assert_int_equal(acquire(&lower, 999 + MINUTE, 0), LLM_LIMIT_RPM);
+    assert_int_equal(wait, 1);
+
     assert_int_equal(acquire(&conf, 1000 + MINUTE, 0), LLM_LIMIT_NONE);
     assert_int_equal(acquire(&conf, 1000 + MINUTE, 0), LLM_LIMIT_NONE);
     assert_int_equal(acquire(&conf, 1000 + MINUTE, 0), LLM_LIMIT_RPM);
