@@ -91,9 +91,8 @@ llm_report_at(const llm_report_t *r)
 
 
 /*
- * A verdict of a closed circuit goes into the window, if there is one.  The
- * epoch is looked at behind the bucket: a bucket of a later epoch is not
- * taken for an old one.
+ * A verdict on a closed circuit goes into its window.  The epoch is looked
+ * at after the bucket, so a later epoch's bucket is not taken for an old one.
  */
 static void
 llm_circuit_count(llm_circuit_t *c, llm_word_t w, const llm_report_t *r)
