@@ -121,6 +121,7 @@ static shared_t *shared;
 static llm_limits_t *limits;
 static uint64_t seed;
 static cpu_set_t cpus; /* that we may run on */
+static pid_t pids[PROCESSES];
 
 /* it wraps on the way, in a window */
 static const uint64_t beginning = (UINT64_C(1) << 40) - 5 * MINUTE;
@@ -150,18 +151,36 @@ setup(void **state)
 }
 
 
-/* How many requests are admitted at this moment. */
+/* A test that failed leaves nobody behind. */
+static int
+teardown(void **state)
+{
+    (void) state;
+
+    for (uint32_t n = 0; n < PROCESSES; n++) {
+        if (pids[n] > 0) {
+            (void) kill(pids[n], SIGKILL);
+            (void) waitpid(pids[n], NULL, 0);
+            pids[n] = 0;
+        }
+    }
+
+    return 0;
+}
+
+
+/* How many requests are admitted at this moment; ends where none is refused. */
 static uint32_t
 take_all(const llm_limit_conf_t *conf, uint64_t now, uint64_t tokens)
 {
     llm_grant_t grant;
     uint32_t wait, n = 0;
 
-    while (llm_limits_acquire(limits, conf, 0, now, tokens, &grant, &wait)
-           == LLM_LIMIT_NONE)
+    while (n <= LARGEST
+           && llm_limits_acquire(limits, conf, 0, now, tokens, &grant, &wait)
+                  == LLM_LIMIT_NONE)
     {
         n++;
-        assert_true(n <= LARGEST);
     }
 
     return n;
@@ -815,12 +834,13 @@ process(void (*live)(process_t *p, uint32_t steps), uint32_t n, uint32_t life,
 
 
 static void
-all_ended_well(const pid_t *pids)
+all_ended_well(void)
 {
     for (uint32_t n = 0; n < PROCESSES; n++) {
         int status;
 
         assert_int_equal(waitpid(pids[n], &status, 0), pids[n]);
+        pids[n] = 0;
         assert_int_equal(atomic_load(&shared->error), FINE);
         assert_int_equal(status, 0);
     }
@@ -887,7 +907,6 @@ sixteen_workers_make_as_many_requests_as_they_may_and_no_more(void **state)
     process_t p = { .random = ~seed };
     uint32_t refused = 0, full = 0, total = 0, rpm = 10;
     list_t list = { .n = 0 };
-    pid_t pids[PROCESSES];
 
     (void) state;
 
@@ -928,6 +947,7 @@ sixteen_workers_make_as_many_requests_as_they_may_and_no_more(void **state)
         }
 
         while (atomic_load(&shared->arrived) != PROCESSES) {
+            assert_int_equal(atomic_load(&shared->error), FINE);
             (void) sched_yield();
         }
 
@@ -952,7 +972,7 @@ sixteen_workers_make_as_many_requests_as_they_may_and_no_more(void **state)
         keep_the_last(&list, (uint32_t) llm_window_capacity(limits->window));
     }
 
-    all_ended_well(pids);
+    all_ended_well();
     print_message("%u requests, %u windows, %u ticks full, %u lowered\n", total,
         shared->moved, full, refused);
     assert_true(shared->moved > 50 && full > 10 && refused > 10);
@@ -1161,7 +1181,6 @@ no_minute_had_too_many_tokens(void)
 static void
 sixteen_workers_stay_within_all_limits(void **state)
 {
-    pid_t pids[PROCESSES];
 
     (void) state;
     use_another_window(RPM);
@@ -1170,7 +1189,7 @@ sixteen_workers_stay_within_all_limits(void **state)
         pids[n] = process(live_a_life, n, 0, STEPS);
     }
 
-    all_ended_well(pids);
+    all_ended_well();
     assert_int_equal(usage(shared->clock).in_flight, 0);
     no_minute_had_too_many_requests();
     no_minute_had_too_many_tokens();
@@ -1182,7 +1201,6 @@ static void
 killed_workers_cost_no_more_than_a_minute_of_what_they_took(void **state)
 {
     process_t p = { .random = ~seed };
-    pid_t pids[PROCESSES];
 
     (void) state;
     use_another_window(RPM);
@@ -1204,6 +1222,7 @@ killed_workers_cost_no_more_than_a_minute_of_what_they_took(void **state)
 
         (void) kill(pids[n], SIGKILL);
         assert_int_equal(waitpid(pids[n], &status, 0), pids[n]);
+        pids[n] = 0;
         assert_int_equal(atomic_load(&shared->error), FINE);
         assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 
@@ -1223,7 +1242,7 @@ killed_workers_cost_no_more_than_a_minute_of_what_they_took(void **state)
 }
 
 
-#define TEST(f) cmocka_unit_test_setup(f, setup)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 
 int
