@@ -12,6 +12,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "llm_canonical.h"
 #include "llm_circuit.h"
 #include "llm_complexity.h"
 #include "llm_counters.h"
@@ -75,7 +76,8 @@ typedef enum {
     NGX_HTTP_LLM_OUTCOME_REJECTED,
     NGX_HTTP_LLM_OUTCOME_TRUNCATED,
     NGX_HTTP_LLM_OUTCOME_ERROR,
-    NGX_HTTP_LLM_OUTCOME_ABORTED
+    NGX_HTTP_LLM_OUTCOME_ABORTED,
+    NGX_HTTP_LLM_OUTCOME_CACHED
 } ngx_http_llm_outcome_e;
 
 
@@ -424,6 +426,7 @@ struct ngx_http_llm_ctx_s {
     off_t                         model_start;    /* its JSON string, in */
     off_t                         model_end;      /* the body */
     const char                   *complexity;     /* NULL: nobody asked yet */
+    u_char                       *body_hash;      /* the same */
     uint64_t                      max_tokens;     /* 0: not said */
     llm_usage_totals_t            estimate;
 
@@ -734,6 +737,13 @@ ngx_int_t ngx_http_llm_retry_headers(ngx_http_request_t *r,
 ngx_buf_t *ngx_http_llm_error_body(ngx_http_request_t *r, ngx_uint_t status);
 ngx_buf_t *ngx_http_llm_error_event(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, const char *what, ngx_uint_t open);
+
+/* cache: answers that nginx has kept */
+
+ngx_int_t ngx_http_llm_request_key(ngx_http_request_t *r, ngx_uint_t private,
+    ngx_str_t *key);
+ngx_uint_t ngx_http_llm_may_be_cached(ngx_http_request_t *r);
+ngx_int_t ngx_http_llm_nobody(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 
 /* filter */
 

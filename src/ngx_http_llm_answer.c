@@ -215,9 +215,9 @@ ngx_http_llm_wants_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     {
         ctx->watch = 1;
 
-        /* events go out as they come in */
+        /* events go out as they come in, and are not kept in a cache */
 
-        if (!u->cacheable && !u->store) {
+        if (!u->store) {
             u->buffering = 0;
         }
 

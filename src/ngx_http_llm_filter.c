@@ -147,6 +147,10 @@ ngx_http_llm_answer_headers(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         return NGX_OK;
     }
 
+    if (r->cached && !ctx->committed) {
+        ctx->outcome = NGX_HTTP_LLM_OUTCOME_CACHED;
+    }
+
     ngx_http_llm_drop_header(r, &ngx_http_llm_provider_header);
     ngx_http_llm_drop_header(r, &ngx_http_llm_attempts_header);
 

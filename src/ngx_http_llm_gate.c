@@ -60,7 +60,8 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
 
         /* whatever the model is, nobody would take the request */
 
-        if (ngx_http_llm_peek(ctx) != NGX_OK) {
+        if (!ngx_http_llm_may_be_cached(r) && ngx_http_llm_peek(ctx) != NGX_OK)
+        {
             return ngx_http_llm_refuse(r, ctx);
         }
     }
@@ -221,7 +222,9 @@ ngx_http_llm_decide(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         return ngx_http_llm_no_model(r, ctx);
     }
 
-    if (ngx_http_llm_choose(ctx) != NGX_OK) {
+    /* an answer out of the cache needs nobody */
+
+    if (!ngx_http_llm_may_be_cached(r) && ngx_http_llm_choose(ctx) != NGX_OK) {
         return ngx_http_llm_refuse(r, ctx);
     }
 

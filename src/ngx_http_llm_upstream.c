@@ -192,6 +192,12 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
             ngx_http_llm_retry_choose(ctx);
         }
 
+        if (ctx->next.provider == NULL && ctx->attempts == 0
+            && ngx_http_llm_choose(ctx) != NGX_OK)
+        {
+            return ngx_http_llm_nobody(r, ctx);
+        }
+
         if (ctx->next.provider == NULL) {
             return NGX_BUSY;
         }
@@ -558,7 +564,8 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
         ctx->outcome = NGX_HTTP_LLM_OUTCOME_ABORTED;
 
     } else if (!ctx->committed) {
-        ctx->outcome = NGX_HTTP_LLM_OUTCOME_ERROR;
+        ctx->outcome = r->cached ? NGX_HTTP_LLM_OUTCOME_CACHED
+                                 : NGX_HTTP_LLM_OUTCOME_ERROR;
 
         if (rc == NGX_HTTP_BAD_GATEWAY || rc == NGX_HTTP_GATEWAY_TIME_OUT
             || rc == NGX_HTTP_TOO_MANY_REQUESTS)

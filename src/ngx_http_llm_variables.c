@@ -27,6 +27,8 @@ static ngx_int_t ngx_http_llm_variable_outcome(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_complexity(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_request_key(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_value(ngx_http_variable_value_t *v,
     u_char *data, size_t len);
 
@@ -63,18 +65,27 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
     { ngx_string("llm_complexity"), NULL, ngx_http_llm_variable_complexity,
       0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("llm_request_key"), NULL, ngx_http_llm_variable_request_key,
+      1, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_shared_request_key"), NULL,
+      ngx_http_llm_variable_request_key, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
       ngx_http_null_variable
 };
 
 
 static ngx_str_t  ngx_http_llm_body_variables[] = {
     ngx_string("llm_complexity"),
+    ngx_string("llm_request_key"),
+    ngx_string("llm_shared_request_key"),
     ngx_null_string
 };
 
 
 static const char  *ngx_http_llm_outcomes[] = {
-    "", "ok", "failover", "rejected", "truncated", "error", "aborted"
+    "", "ok", "failover", "rejected", "truncated", "error", "aborted",
+    "cached"
 };
 
 
@@ -335,6 +346,22 @@ ngx_http_llm_variable_complexity(ngx_http_request_t *r,
 
     return ngx_http_llm_value(v, (u_char *) complexity,
                               ngx_strlen(complexity));
+}
+
+
+/* data: whether it is the caller's own */
+
+static ngx_int_t
+ngx_http_llm_variable_request_key(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t  key;
+
+    if (ngx_http_llm_request_key(r, data, &key) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_value(v, key.data, key.len);
 }
 
 

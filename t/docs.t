@@ -658,6 +658,8 @@ sub whole {
 
     $nginx->env($_ => 'a key') for $http =~ /\benv:(\w+)/g;
 
+    $http =~ s{/var/cache/nginx/\w+}{\{\{prefix\}\}/cache}g;
+
     # a free port, and files of our own in the place of the system's
     $http =~ s/\blisten \S+?(;| ssl)/listen 127.0.0.1:{{port}}$1/g;
     $http =~ s{(?<![\w./])(/etc/nginx/[\w./-]+|/var/log/[\w./-]+)}
