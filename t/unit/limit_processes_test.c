@@ -616,6 +616,40 @@ a_window_is_replaced_at_no_moment_that_shows(void **state)
 }
 
 
+/* The new window goes round before the other process is through. */
+static void
+go_round(void)
+{
+    mine = take_all(sc, now, 1);
+
+    for (unsigned i = 0; i < 4; i++) {
+        now += MINUTE;
+        assert_int_equal(take_all(sc, now, 1), 4);
+    }
+}
+
+
+static void
+the_last_minute_is_known(void)
+{
+    assert_int_equal(mine, 1);
+    assert_int_equal(usage(now).requests, 4);
+    assert_int_equal(take_all(sc, now, 1), 0);
+    assert_int_equal(take_all(sc, now + MINUTE, 1), 4);
+}
+
+
+static void
+who_was_stopped_while_it_replaced_a_window_undoes_nothing(void **state)
+{
+    static const scene_t scene = { { .rpm = 4 }, be_full_but_for_one, move,
+        go_round, the_last_minute_is_known };
+
+    (void) state;
+    play(&scene);
+}
+
+
 /* The other process is in the bucket before ours. */
 static void
 be_late(void)
@@ -1254,6 +1288,7 @@ main(void)
         TEST(nobody_is_refused_while_there_is_room),
         TEST(who_asks_while_the_window_is_replaced_is_counted),
         TEST(a_window_is_replaced_at_no_moment_that_shows),
+        TEST(who_was_stopped_while_it_replaced_a_window_undoes_nothing),
         TEST(tokens_of_two_buckets_are_not_given_twice),
         TEST(the_last_tokens_are_given_once),
         TEST(who_was_stopped_for_long_looks_again),
