@@ -39,6 +39,7 @@
 
 
 typedef struct ngx_http_llm_ctx_s  ngx_http_llm_ctx_t;
+typedef struct ngx_http_llm_line_s  ngx_http_llm_line_t;
 typedef struct ngx_http_llm_complexity_s  ngx_http_llm_complexity_t;
 
 typedef llm_json_rc_t (*ngx_http_llm_scan_pt)(void *scanner, u_char *p,
@@ -289,6 +290,14 @@ typedef struct {
 } ngx_http_llm_retry_t;
 
 
+/* llm_wait */
+
+typedef struct {
+    uint32_t                      time;           /* ms; 0: off */
+    uint32_t                      queue;          /* the most that wait */
+} ngx_http_llm_wait_t;
+
+
 typedef struct {
     ngx_http_upstream_srv_conf_t *uscf;
     ngx_array_t                   uses;           /* ngx_http_llm_use_t */
@@ -301,8 +310,11 @@ typedef struct {
     uint64_t                      budget;         /* price_output; 0: off */
     ngx_http_complex_value_t     *budget_value;
     llm_candidate_t              *candidates;     /* by the uses */
+    ngx_http_llm_wait_t           wait;
+    ngx_uint_t                    nwaiting;       /* in this worker */
     unsigned                      strategy_set:1;
     unsigned                      budget_set:1;
+    unsigned                      wait_set:1;
     unsigned                      commit_set:1;
     unsigned                      deadline_set:1;
     unsigned                      retry_set:1;
@@ -430,6 +442,15 @@ struct ngx_http_llm_ctx_s {
     uint64_t                      max_tokens;     /* 0: not said */
     llm_usage_totals_t            estimate;
 
+    /* the wait for somebody who admits */
+
+    ngx_queue_t                   queue;
+    ngx_http_llm_line_t          *line;           /* NULL: does not wait */
+    ngx_uint_t                    arrival;
+    ngx_msec_t                    wait_start;
+    ngx_msec_t                    wait_until;
+    ngx_msec_t                    waited;         /* ms */
+
     /* the attempts */
 
     ngx_http_llm_choice_t         next;           /* admitted, not yet used */
@@ -493,6 +514,8 @@ struct ngx_http_llm_ctx_s {
     unsigned                      filter_only:1;  /* no gate was passed */
     unsigned                      fallback:1;     /* not the first choice */
     unsigned                      chosen:1;       /* there was a first one */
+    unsigned                      decided:1;      /* who serves it, is known */
+    unsigned                      wait_over:1;    /* in vain */
 };
 
 
@@ -547,6 +570,7 @@ ngx_int_t ngx_http_llm_provider_serves(ngx_http_llm_provider_t *provider,
 char *ngx_http_llm_use(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_budget(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_wait_time(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_commit_when(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_deadline(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -639,6 +663,14 @@ ngx_int_t ngx_http_llm_complexity_init(ngx_conf_t *cf,
     ngx_http_llm_complexity_t *complexity);
 const char *ngx_http_llm_complexity(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
+
+/* wait: until somebody admits */
+
+void ngx_http_llm_wait_init(ngx_cycle_t *cycle);
+ngx_uint_t ngx_http_llm_wait_behind(ngx_http_llm_ctx_t *ctx);
+ngx_int_t ngx_http_llm_wait(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_wait_done(ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_wake(void);
 
 /* choice: who is asked */
 

@@ -116,6 +116,7 @@ ngx_http_llm_choose_again(ngx_http_llm_ctx_t *ctx)
     for (i = 0; i < ctx->route->uses.nelts; i++) {
 
         fare = &ctx->fares[i];
+        fare->shed = 0;
 
         ctx->select.marks[i] = (fare->serves && !fare->tried)
                                ? LLM_SELECT_LEFT : LLM_SELECT_EXCLUDED;
@@ -405,6 +406,7 @@ ngx_http_llm_settle(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
     if (choice->provider && choice->provider->limited) {
         llm_limits_settle(choice->provider->record->limits, &choice->grant,
                           tokens);
+        ngx_http_llm_wake();
     }
 }
 

@@ -100,6 +100,8 @@ ngx_http_llm_cleanup(void *data)
 
     ngx_http_llm_settle(ctx, &ctx->next, 0);
     ngx_http_llm_settle(ctx, &ctx->now, LLM_TOKENS_UNKNOWN);
+
+    ngx_http_llm_wait_done(ctx);
 }
 
 

@@ -16,6 +16,7 @@
 
 
 #define NGX_HTTP_LLM_RETRY_LONG  60000   /* ms; above, clients better give up */
+#define NGX_HTTP_LLM_SOON        1000    /* ms; nobody knows when exactly */
 
 
 typedef struct {
@@ -33,6 +34,7 @@ static u_char *ngx_http_llm_describe_fare(ngx_http_llm_use_t *use,
     ngx_http_llm_fare_t *fare, u_char *p, u_char *last);
 static u_char *ngx_http_llm_put(u_char *p, u_char *last, const char *text);
 static ngx_int_t ngx_http_llm_escape(ngx_http_request_t *r, ngx_str_t *text);
+static uint32_t ngx_http_llm_again(llm_limit_t limit, uint32_t wait);
 static uint32_t ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx,
     const char *code, ngx_int_t status);
@@ -113,7 +115,7 @@ ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
             continue;
         }
 
-        wait = ngx_min(wait, fare->wait);
+        wait = ngx_min(wait, ngx_http_llm_again(fare->limit, fare->wait));
 
         if (fare->admission != LLM_REFUSED_THROTTLED
             && fare->limit == LLM_LIMIT_NONE)
@@ -325,7 +327,9 @@ ngx_http_llm_describe_fare(ngx_http_llm_use_t *use, ngx_http_llm_fare_t *fare,
                              ? ngx_http_llm_limits[fare->limit]
                              : ngx_http_llm_refusals[fare->admission]);
 
-        if (fare->wait && fare->wait != LLM_CIRCUIT_WAIT_UNKNOWN) {
+        if (fare->wait && fare->wait != LLM_CIRCUIT_WAIT_UNKNOWN
+            && fare->limit != LLM_LIMIT_CONCURRENCY)
+        {
             p = ngx_slprintf(p, last, ", %uD s left",
                              (fare->wait + 999) / 1000);
         }
@@ -348,6 +352,15 @@ ngx_http_llm_put(u_char *p, u_char *last, const char *text)
 }
 
 
+/* When calls under way end is not known, but some do all the time. */
+
+static uint32_t
+ngx_http_llm_again(llm_limit_t limit, uint32_t wait)
+{
+    return limit == LLM_LIMIT_CONCURRENCY ? NGX_HTTP_LLM_SOON : wait;
+}
+
+
 /* When the first of the providers admits again, ms from now. */
 
 static uint32_t
@@ -355,6 +368,7 @@ ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
 {
     uint32_t                   now, wait, limit, soonest;
     ngx_uint_t                 i;
+    llm_limit_t                which;
     ngx_http_llm_use_t        *use;
     ngx_http_llm_fare_t       *fare;
     ngx_http_llm_provider_t   *provider;
@@ -376,7 +390,8 @@ ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
 
         (void) llm_circuit_peek(&provider->record->circuit,
                                 &provider->circuit, now, &wait);
-        (void) ngx_http_llm_peek_limits(ctx, provider, &limit);
+        which = ngx_http_llm_peek_limits(ctx, provider, &limit);
+        limit = ngx_http_llm_again(which, limit);
 
         wait = ngx_max(wait, limit);
 

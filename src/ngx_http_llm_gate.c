@@ -22,6 +22,8 @@ static ngx_int_t ngx_http_llm_read_body(ngx_http_request_t *r,
 static void ngx_http_llm_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_decide(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_admit(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_wants_json(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_content_type_is(ngx_http_request_t *r,
@@ -45,7 +47,11 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
 
     if (ctx) {
 
-        /* the body was waited for */
+        /* the body was waited for, or a provider */
+
+        if (ctx->decided) {
+            return ngx_http_llm_admit(r, ctx);
+        }
 
         return ctx->body_ready ? ngx_http_llm_decide(r, ctx) : NGX_DONE;
     }
@@ -60,7 +66,8 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
 
         /* whatever the model is, nobody would take the request */
 
-        if (!ngx_http_llm_may_be_cached(r) && ngx_http_llm_peek(ctx) != NGX_OK)
+        if (ctx->route->wait.time == 0 && !ngx_http_llm_may_be_cached(r)
+            && ngx_http_llm_peek(ctx) != NGX_OK)
         {
             return ngx_http_llm_refuse(r, ctx);
         }
@@ -222,10 +229,45 @@ ngx_http_llm_decide(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         return ngx_http_llm_no_model(r, ctx);
     }
 
+    ctx->decided = 1;
+
+    return ngx_http_llm_admit(r, ctx);
+}
+
+
+/* Somebody takes it now, or when it has waited, or nobody does. */
+
+static ngx_int_t
+ngx_http_llm_admit(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
     /* an answer out of the cache needs nobody */
 
-    if (!ngx_http_llm_may_be_cached(r) && ngx_http_llm_choose(ctx) != NGX_OK) {
-        return ngx_http_llm_refuse(r, ctx);
+    if (ctx->next.provider == NULL && !ngx_http_llm_may_be_cached(r)) {
+
+        if (ctx->wait_over) {
+            ngx_http_llm_choose_again(ctx);
+        }
+
+        rc = NGX_DECLINED;
+
+        if (ctx->wait_over || !ngx_http_llm_wait_behind(ctx)) {
+            rc = ngx_http_llm_choose(ctx);
+        }
+
+        if (rc != NGX_OK && !ctx->wait_over) {
+
+            rc = ngx_http_llm_wait(r, ctx);
+
+            if (rc != NGX_DECLINED) {
+                return rc;
+            }
+        }
+
+        if (rc != NGX_OK) {
+            return ngx_http_llm_refuse(r, ctx);
+        }
     }
 
     ctx->content_handler = r->content_handler;

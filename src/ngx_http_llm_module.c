@@ -184,6 +184,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_wait"),
+      NGX_HTTP_UPS_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_wait_time,
+      NGX_HTTP_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_pass"),
       NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF|NGX_CONF_TAKE12,
       ngx_http_llm_pass,
@@ -644,6 +651,8 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     if (mcf == NULL || mcf->shm_zone == NULL) {
         return NGX_OK;
     }
+
+    ngx_http_llm_wait_init(cycle);
 
     return ngx_http_llm_zone_join(cycle, mcf);
 }

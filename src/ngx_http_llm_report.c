@@ -81,6 +81,8 @@ ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
         return;
     }
 
+    ngx_http_llm_wake();
+
     counters = ngx_http_llm_counters(provider->record);
 
     llm_count(counters, ngx_http_llm_class_counters[class]);

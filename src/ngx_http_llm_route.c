@@ -15,6 +15,7 @@
 
 static char *ngx_http_llm_route_value(ngx_conf_t *cf, ngx_str_t *value,
     ngx_http_complex_value_t **cv);
+static char *ngx_http_llm_route_time(ngx_conf_t *cf, uint32_t *time);
 static ngx_int_t ngx_http_llm_init_route(ngx_conf_t *cf,
     ngx_http_upstream_srv_conf_t *us);
 
@@ -38,6 +39,13 @@ static ngx_http_llm_word_t  ngx_http_llm_retry_words[] = {
 };
 
 
+static ngx_http_llm_word_t  ngx_http_llm_wait_words[] = {
+    { ngx_string("queue"), NGX_HTTP_LLM_WORD_NUMBER,
+      offsetof(ngx_http_llm_wait_t, queue), 1000, 1, 1000000, 0 },
+    { ngx_null_string, 0, 0, 0, 0, 0, 0 }
+};
+
+
 void *
 ngx_http_llm_create_route(ngx_conf_t *cf)
 {
@@ -49,6 +57,7 @@ ngx_http_llm_create_route(ngx_conf_t *cf)
     }
 
     ngx_http_llm_words_init(ngx_http_llm_retry_words, &route->retry);
+    ngx_http_llm_words_init(ngx_http_llm_wait_words, &route->wait);
 
     return route;
 }
@@ -440,8 +449,8 @@ ngx_http_llm_deadline(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_route_t *route = conf;
 
-    ngx_int_t   time;
-    ngx_str_t  *value;
+    uint32_t   time;
+    char      *rv;
 
     if (route->deadline_set) {
         return "is duplicate";
@@ -449,23 +458,65 @@ ngx_http_llm_deadline(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     route->deadline_set = 1;
 
+    rv = ngx_http_llm_route_time(cf, &time);
+    route->deadline = time;
+
+    return rv;
+}
+
+
+/* llm_wait TIME [queue=N] | off */
+
+char *
+ngx_http_llm_wait_time(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_route_t *route = conf;
+
+    char  *rv;
+
+    if (route->wait_set) {
+        return "is duplicate";
+    }
+
+    route->wait_set = 1;
+
+    rv = ngx_http_llm_route_time(cf, &route->wait.time);
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    return ngx_http_llm_words(cf, ngx_http_llm_wait_words, 2, &route->wait);
+}
+
+
+/* the first argument: a time, 0 for "off" */
+
+static char *
+ngx_http_llm_route_time(ngx_conf_t *cf, uint32_t *time)
+{
+    ngx_int_t   n;
+    ngx_str_t  *value;
+
     value = cf->args->elts;
+
+    *time = 0;
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
         return NGX_CONF_OK;
     }
 
-    time = ngx_parse_time(&value[1], 0);
+    n = ngx_parse_time(&value[1], 0);
 
-    if (time <= 0 || time > LLM_CIRCUIT_LONGEST) {
+    if (n <= 0 || n > LLM_CIRCUIT_LONGEST) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid value \"%V\" in \"llm_deadline\": "
+                           "invalid value \"%V\" in \"%V\": "
                            "expected a time of 1ms to 1d, such as 2m, or "
-                           "\"off\"", &value[1]);
+                           "\"off\"", &value[1], &value[0]);
         return NGX_CONF_ERROR;
     }
 
-    route->deadline = time;
+    *time = (uint32_t) n;
 
     return NGX_CONF_OK;
 }
