@@ -371,6 +371,28 @@ who_died_before_the_head_was_moved_is_helped(void **state)
 
 
 static void
+who_died_over_a_new_window_loses_nothing_to_the_next_one(void **state)
+{
+    static const llm_limit_conf_t conf = { .rpm = 4 };
+    llm_window_t *half = window(8);
+
+    (void) state;
+    llm_limits_use(&limits, window(4));
+    assert_int_equal(acquire(&conf, 100, 0), LLM_LIMIT_NONE);
+    assert_int_equal(acquire(&conf, 200, 0), LLM_LIMIT_NONE);
+
+    /* as it is when nothing has been moved yet */
+    half->from = limits.window;
+    limits.window = half;
+    assert_int_equal(usage(300).requests, 2);
+
+    llm_limits_use(&limits, window(16));
+    assert_int_equal(usage(300).requests, 2);
+    assert_int_equal(usage(100 + MINUTE).requests, 1);
+}
+
+
+static void
 a_window_of_many_years_goes_on(void **state)
 {
     static const llm_limit_conf_t conf = { .rpm = 2 };
@@ -859,6 +881,7 @@ main(void)
         TEST(the_window_does_what_a_list_of_all_requests_would),
         TEST(a_late_clock_gains_nothing),
         TEST(who_died_before_the_head_was_moved_is_helped),
+        TEST(who_died_over_a_new_window_loses_nothing_to_the_next_one),
         TEST(a_window_of_many_years_goes_on),
         TEST(a_limit_beyond_the_window_is_held_to_the_window),
         TEST(tokens_leave_after_a_minute_and_no_later_than_half_a_second_more),
