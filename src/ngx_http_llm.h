@@ -418,6 +418,7 @@ typedef struct {
     size_t                        body_len;
     ngx_recv_pt                   recv;
     unsigned                      events;         /* LLM_SSE_*, all so far */
+    ngx_uint_t                    finishes;       /* answers that ended */
     ngx_uint_t                    decided;        /* by an event */
     ngx_uint_t                    over;           /* hold no longer */
     llm_sse_t                     sse;            /* last: not cleared */
@@ -439,7 +440,7 @@ struct ngx_http_llm_ctx_s {
     off_t                         model_end;      /* the body */
     const char                   *complexity;     /* NULL: nobody asked yet */
     u_char                       *body_hash;      /* the same */
-    uint64_t                      max_tokens;     /* 0: not said */
+    ngx_uint_t                    answers;        /* that it wants, "n" */
     llm_usage_totals_t            estimate;
 
     /* the wait for somebody who admits */
@@ -742,6 +743,8 @@ void ngx_http_llm_hold_over(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 
 void ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ngx_chain_t *in);
+ngx_uint_t ngx_http_llm_watch_whole(ngx_http_llm_ctx_t *ctx,
+    unsigned events);
 void ngx_http_llm_watch_event(ngx_http_llm_ctx_t *ctx, unsigned events);
 ngx_int_t ngx_http_llm_watch_end(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_int_t rc);

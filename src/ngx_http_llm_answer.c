@@ -305,8 +305,7 @@ ngx_http_llm_commit(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
     if (ctx->watch) {
         ctx->watched = ctx->hold->bytes;
-        ctx->finished = (ctx->hold->events & (LLM_SSE_FINISH|LLM_SSE_DONE))
-                        != 0;
+        ctx->finished = ngx_http_llm_watch_whole(ctx, ctx->hold->events);
     }
 
     ngx_http_llm_deadline_update(ctx);

@@ -17,7 +17,7 @@
 #define NGX_HTTP_LLM_READ_SIZE  65536
 
 
-/* for the estimate of what a request takes */
+/* more at once is nothing that providers do */
 
 #define NGX_HTTP_LLM_MAX_ANSWERS  128
 
@@ -172,7 +172,8 @@ ngx_http_llm_scan_result(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     llm_tokens_estimate(&ctx->estimate, json->offset,
                         json->has_max_tokens ? json->max_tokens : 0);
 
-    ctx->estimate.output *= ngx_min(json->n, NGX_HTTP_LLM_MAX_ANSWERS);
+    ctx->answers = ngx_min(json->n, NGX_HTTP_LLM_MAX_ANSWERS);
+    ctx->estimate.output *= ctx->answers;
 
     if (json->model == LLM_JSON_STRING_VALUE && !json->model_too_long
         && json->model_len)

@@ -34,7 +34,7 @@ static void ngx_http_llm_hold_stream(ngx_http_llm_ctx_t *ctx, u_char *p,
     size_t len);
 static ngx_int_t ngx_http_llm_hold_decide(ngx_http_llm_ctx_t *ctx,
     ngx_int_t rc);
-static ngx_http_llm_fault_e ngx_http_llm_hold_fault(ngx_http_llm_hold_t *hold,
+static ngx_http_llm_fault_e ngx_http_llm_hold_fault(ngx_http_llm_ctx_t *ctx,
     ngx_int_t rc);
 static ngx_uint_t ngx_http_llm_hold_enough(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_hold_t *hold);
@@ -230,7 +230,7 @@ ngx_http_llm_hold_stream(ngx_http_llm_ctx_t *ctx, u_char *p, size_t len)
 
         /* what comes behind the first event that decides has no say */
 
-        hold->decided = ngx_http_llm_hold_fault(hold, NGX_AGAIN)
+        hold->decided = ngx_http_llm_hold_fault(ctx, NGX_AGAIN)
                         != NGX_HTTP_LLM_FAULT_NONE
                         || ngx_http_llm_hold_enough(ctx, hold);
 
@@ -273,9 +273,10 @@ ngx_http_llm_hold_decide(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
             (void) llm_sse_end(&hold->sse, &events);
 
             hold->events |= events;
+            hold->finishes += (events & LLM_SSE_FINISH) != 0;
         }
 
-        ctx->fault = ngx_http_llm_hold_fault(hold, rc);
+        ctx->fault = ngx_http_llm_hold_fault(ctx, rc);
     }
 
     if (rc == NGX_ERROR) {
@@ -297,11 +298,11 @@ ngx_http_llm_hold_decide(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
 /* What is wrong with a stream, before the caller has seen anything of it. */
 
 static ngx_http_llm_fault_e
-ngx_http_llm_hold_fault(ngx_http_llm_hold_t *hold, ngx_int_t rc)
+ngx_http_llm_hold_fault(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
 {
     unsigned  events;
 
-    events = hold->events;
+    events = ctx->hold->events;
 
     if (events & LLM_SSE_ERROR) {
         return NGX_HTTP_LLM_FAULT_ERROR_EVENT;
@@ -316,7 +317,7 @@ ngx_http_llm_hold_fault(ngx_http_llm_hold_t *hold, ngx_int_t rc)
         return NGX_HTTP_LLM_FAULT_EMPTY;
     }
 
-    if (rc == NGX_OK && !(events & (LLM_SSE_FINISH|LLM_SSE_DONE))) {
+    if (rc == NGX_OK && !ngx_http_llm_watch_whole(ctx, events)) {
         return NGX_HTTP_LLM_FAULT_BROKEN;
     }
 
@@ -341,7 +342,7 @@ ngx_http_llm_hold_enough(ngx_http_llm_ctx_t *ctx, ngx_http_llm_hold_t *hold)
         return hold->bytes >= NGX_HTTP_LLM_HOLD_MAX;
     }
 
-    if (hold->events & (LLM_SSE_FINISH|LLM_SSE_DONE)) {
+    if (ngx_http_llm_watch_whole(ctx, hold->events)) {
 
         /* it is whole, whatever still comes behind */
 

@@ -80,9 +80,23 @@ ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 }
 
 
+/* Whether nothing is missing but the end: of each answer, or of them all. */
+
+ngx_uint_t
+ngx_http_llm_watch_whole(ngx_http_llm_ctx_t *ctx, unsigned events)
+{
+    return (events & LLM_SSE_DONE)
+           || (ctx->hold->finishes && ctx->hold->finishes >= ctx->answers);
+}
+
+
 void
 ngx_http_llm_watch_event(ngx_http_llm_ctx_t *ctx, unsigned events)
 {
+    if (events & LLM_SSE_FINISH) {
+        ctx->hold->finishes++;
+    }
+
     if (events & LLM_SSE_CONTENT) {
 
         if (!ctx->content) {
@@ -121,7 +135,7 @@ ngx_http_llm_watch_event(ngx_http_llm_ctx_t *ctx, unsigned events)
         ngx_http_llm_deadline_update(ctx);
     }
 
-    if ((events & (LLM_SSE_FINISH|LLM_SSE_DONE)) && !ctx->broken
+    if (ngx_http_llm_watch_whole(ctx, events) && !ctx->broken
         && !ctx->finished)
     {
         ctx->finished = 1;
@@ -157,7 +171,9 @@ ngx_http_llm_watch_end(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
         open = llm_sse_end(&ctx->hold->sse, &events);
 
-        if (events & (LLM_SSE_FINISH|LLM_SSE_DONE)) {
+        ctx->hold->finishes += (events & LLM_SSE_FINISH) != 0;
+
+        if (ngx_http_llm_watch_whole(ctx, events)) {
             ctx->finished = 1;
         }
     }

@@ -401,6 +401,35 @@ subtest 'a [DONE] without a finish is an end' => sub {
     }
 };
 
+subtest 'of several answers each has to end' => sub {
+    my ($one, $two) = map { my $i = $_; [ map {
+        qq(data: {"choices":[{"index":$i,"delta":{"content":"hi"},)
+            . qq("finish_reason":$_}]}\n\n) } 'null', '"stop"' ] } 0, 1;
+    my @broken = ($one->[0], \0.03, $two->[0], $one->[1], \0.03);
+    my @whole  = (@broken, $two->[1]);
+
+    for my $mode (@MODES) {
+        my $p   = $gw->provider($mode->{from});
+        my $ask = sub {
+            my $way = $mode->{h2} ? 'h2' : 'ask';
+            return $gw->$way("/$mode->{pair}$CHAT", { %$STREAM, n => 2 });
+        };
+        $p->behave({ events => \@whole });
+        my $r = $ask->();
+        ok $r->complete, $mode->{name};
+        is $gw->moved, "$mode->{from} successful=1";
+
+        $p->behave({ events => \@broken });
+        $r = $ask->();
+        ok !$r->complete;
+        is scalar(error_events($r)), 1 unless $mode->{h2};
+        is $gw->moved, "$mode->{from} successful=1 stream_errors=1";
+        $p->behave('ok');
+        $ask->();
+        $gw->moved;
+    }
+};
+
 subtest 'events are read as they may be written' => sub {
     my $token = '{"choices":[{"index":0,"delta":{"content":"hi"}}]}';
     my $done  = '{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}';
