@@ -22,7 +22,8 @@ my %QUESTION = (
 );
 
 my $gw = LLM::Gateway->new(
-    providers => [ small => '', large => 'model m m-of-large; model best;' ],
+    providers => [ small => 'price 0.1;',
+        large => 'price 10; model m m-of-large; model best;' ],
     routes    => { cheap => 'small', good => 'large small' },
     http      => <<'CONF',
         client_body_buffer_size 1k;
@@ -30,6 +31,8 @@ my $gw = LLM::Gateway->new(
         map $llm_complexity $route      { default cheap; complex good; }
         map $llm_model      $by_model   { default cheap; best good; odd none; }
         map $llm_complexity $nowhere    { default none; }
+        map $llm_complexity $strategy   { default cost; complex priority; }
+        upstream smart { llm_strategy $strategy; llm_use large; llm_use small; }
 CONF
     server    => 'access_log {{prefix}}/logs/complexity.log complexity;',
     locations => {
@@ -43,6 +46,7 @@ CONF
         '/nowhere/' => 'llm_pass $nowhere;',
         '/small/'   => 'llm_pass $route; client_max_body_size 1k;',
         '/gate/'    => 'llm_gate $route; proxy_pass https://$route;',
+        '/smart/'   => 'llm_pass smart;',
         '/none/'    => 'return 200 "<$llm_complexity>";',
     },
 );
@@ -143,7 +147,15 @@ subtest 'it chooses the route' => sub {
     is $gw->ask('/nowhere' . CHAT)->status, 500, 'to nowhere';
 };
 
-subtest 'so does the model' => sub {
+subtest 'it chooses the strategy of a route' => sub {
+    my %to = (simple => 'small', medium => 'small', complex => 'large');
+    for my $is (sort keys %to) {
+        my $r = $gw->ask('/smart' . CHAT, prompt($QUESTION{$is}));
+        is $r->header('x-llm-provider'), $to{$is}, $is;
+    }
+};
+
+subtest 'the model chooses a route, too' => sub {
     for ([ best => 'large' ], [ m => 'small' ]) {
         my ($model, $provider) = @$_;
         my $r = $gw->ask('/model' . CHAT, { model => $model });
