@@ -18,6 +18,7 @@
 #include "llm_counters.h"
 #include "llm_error.h"
 #include "llm_hint.h"
+#include "llm_histogram.h"
 #include "llm_history.h"
 #include "llm_json.h"
 #include "llm_latency.h"
@@ -104,6 +105,14 @@ struct ngx_http_llm_turns_s {
 };
 
 
+/* of good answers */
+
+typedef struct {
+    llm_histogram_t               duration;       /* until their end */
+    llm_histogram_t               first_token;    /* of those that stream */
+} ngx_http_llm_times_t;
+
+
 struct ngx_http_llm_record_s {
     llm_circuit_t                 circuit;
     llm_history_t                 history;
@@ -120,6 +129,7 @@ struct ngx_http_llm_record_s {
     llm_counters_t               *counters;       /* one a slot */
     llm_counters_t               *usage;          /* stripes, by slot */
     llm_limits_t                 *limits;         /* NULL: never limited */
+    ngx_http_llm_times_t         *times;          /* of a provider */
 };
 
 
@@ -472,6 +482,8 @@ struct ngx_http_llm_ctx_s {
     ngx_http_llm_hold_t          *hold;
     ngx_msec_t                    start;          /* of the request */
     ngx_msec_t                    first_token;    /* when; if content */
+    uint64_t                      sent;           /* attempt, us */
+    uint64_t                      token;          /* the first, us; 0: none */
     ngx_msec_t                    last_read;
     size_t                        watched;        /* bytes seen in the hold */
     off_t                         read_length;    /* of nginx's pipe, then */
@@ -515,6 +527,7 @@ struct ngx_http_llm_ctx_s {
     unsigned                      filter_only:1;  /* no gate was passed */
     unsigned                      fallback:1;     /* not the first choice */
     unsigned                      chosen:1;       /* there was a first one */
+    unsigned                      good:1;         /* a success, so far */
     unsigned                      decided:1;      /* who serves it, is known */
     unsigned                      wait_over:1;    /* in vain */
 };
@@ -628,6 +641,7 @@ llm_counters_t *ngx_http_llm_counters(ngx_http_llm_record_t *record);
 llm_counters_t *ngx_http_llm_usage_counters(ngx_http_llm_record_t *record);
 uint32_t ngx_http_llm_my_slot(void);
 uint64_t ngx_http_llm_wall_clock(void);
+uint64_t ngx_http_llm_stopwatch(void);
 
 /* gate: before anything is sent */
 
@@ -693,6 +707,7 @@ void ngx_http_llm_report(ngx_http_llm_ctx_t *ctx,
 void ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_fault_e fault);
 const char *ngx_http_llm_fault(ngx_http_llm_fault_e fault);
+void ngx_http_llm_ended(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider, llm_transition_t *tr,
     ngx_uint_t status);

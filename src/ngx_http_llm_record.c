@@ -83,8 +83,13 @@ ngx_http_llm_record_create(ngx_slab_pool_t *shpool, ngx_uint_t nslots,
     record->usage = ngx_slab_calloc(shpool, NGX_HTTP_LLM_STRIPES
                                             * sizeof(llm_counters_t));
 
+    if (kind == NGX_HTTP_LLM_PROVIDER) {
+        record->times = ngx_slab_calloc(shpool, sizeof(ngx_http_llm_times_t));
+    }
+
     if (record->name.data == NULL || record->counters == NULL
-        || record->usage == NULL)
+        || record->usage == NULL
+        || (kind == NGX_HTTP_LLM_PROVIDER && record->times == NULL))
     {
         ngx_shmtx_lock(&shpool->mutex);
         ngx_http_llm_record_free(shpool, record);
@@ -116,6 +121,10 @@ ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
 
     if (record->usage) {
         ngx_slab_free_locked(shpool, record->usage);
+    }
+
+    if (record->times) {
+        ngx_slab_free_locked(shpool, record->times);
     }
 
     if (record->limits) {

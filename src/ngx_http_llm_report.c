@@ -111,7 +111,7 @@ static void
 ngx_http_llm_measured(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider)
 {
-    ngx_msec_t                 ms;
+    uint64_t                   us;
     ngx_http_llm_main_conf_t  *mcf;
 
     if (!ctx->completion) {
@@ -120,11 +120,27 @@ ngx_http_llm_measured(ngx_http_llm_ctx_t *ctx,
 
     mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
 
-    ms = (ctx->content ? ctx->first_token : ngx_current_msec)
-         - ctx->request->upstream->start_time;
+    us = (ctx->token ? ctx->token : ngx_http_llm_stopwatch()) - ctx->sent;
 
-    llm_latency_success(&provider->record->latency, (uint64_t) ms * 1000,
-                        ngx_http_llm_now(mcf));
+    llm_latency_success(&provider->record->latency, us, ngx_http_llm_now(mcf));
+
+    if (ctx->token) {
+        llm_histogram_add(&provider->record->times->first_token, us);
+    }
+
+    ctx->good = 1;
+}
+
+
+/* A good answer has come to its end. */
+
+void
+ngx_http_llm_ended(ngx_http_llm_ctx_t *ctx)
+{
+    if (ctx->good) {
+        llm_histogram_add(&ctx->now.provider->record->times->duration,
+                          ngx_http_llm_stopwatch() - ctx->sent);
+    }
 }
 
 

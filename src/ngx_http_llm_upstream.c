@@ -217,6 +217,8 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 
     ctx->fault = NGX_HTTP_LLM_FAULT_NONE;
     ctx->content = 0;
+    ctx->token = 0;
+    ctx->sent = ngx_http_llm_stopwatch();
     ctx->watch = 0;
 
     if (ctx->hold) {
@@ -579,6 +581,7 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
     } else {
         ctx->outcome = ctx->fallback ? NGX_HTTP_LLM_OUTCOME_FAILOVER
                                      : NGX_HTTP_LLM_OUTCOME_OK;
+        ngx_http_llm_ended(ctx);
     }
 
     ctx->finalize_request(r, rc);

@@ -102,6 +102,7 @@ ngx_http_llm_watch_event(ngx_http_llm_ctx_t *ctx, unsigned events)
         if (!ctx->content) {
             ctx->content = 1;
             ctx->first_token = ngx_current_msec;
+            ctx->token = ngx_http_llm_stopwatch();
 
             ngx_http_llm_deadline_update(ctx);
         }

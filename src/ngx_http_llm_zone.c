@@ -18,7 +18,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d02
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d03
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
@@ -325,6 +325,11 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
                 return NGX_ERROR;
             }
 
+            llm_histogram_copy(&record->times->duration,
+                               &old->times->duration);
+            llm_histogram_copy(&record->times->first_token,
+                               &old->times->first_token);
+
             if (record->limits && old->limits) {
                 llm_limits_copy(record->limits, old->limits);
             }
@@ -523,4 +528,19 @@ ngx_http_llm_wall_clock(void)
     tp = ngx_timeofday();
 
     return (uint64_t) tp->sec * 1000 + tp->msec;
+}
+
+
+/* For how long things take: us, since some moment. */
+
+uint64_t
+ngx_http_llm_stopwatch(void)
+{
+    struct timespec  ts;
+
+    /* nginx's own clock stands still while events are handled */
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
