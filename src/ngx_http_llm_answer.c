@@ -333,7 +333,7 @@ ngx_http_llm_slow(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 }
 
 
-/* Whether every provider that serves the request wants a pause. */
+/* Whether every provider of the request wants a pause, or is at a limit. */
 
 static ngx_uint_t
 ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx)
@@ -350,7 +350,8 @@ ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx)
         }
 
         if (fare->tried ? fare->class != LLM_CLASS_THROTTLE
-                        : fare->admission != LLM_REFUSED_THROTTLED)
+                        : fare->admission != LLM_REFUSED_THROTTLED
+                          && fare->limit == LLM_LIMIT_NONE)
         {
             return 0;
         }

@@ -21,6 +21,7 @@ static llm_strategy_t ngx_http_llm_strategy_of(ngx_http_llm_ctx_t *ctx,
 static uint64_t ngx_http_llm_budget_of(ngx_http_llm_ctx_t *ctx,
     ngx_str_t *value);
 static ngx_int_t ngx_http_llm_walk(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_look(ngx_http_llm_ctx_t *ctx, ngx_uint_t i);
 static void ngx_http_llm_give_back(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider, llm_token_t *token);
 static uint64_t ngx_http_llm_tokens(ngx_http_llm_ctx_t *ctx);
@@ -284,14 +285,6 @@ ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
     provider = use[i].provider;
     fare = &ctx->fares[i];
 
-    if (provider->naddrs == 0) {
-        fare->unresolved = 1;
-
-        ngx_http_llm_refused(ctx, i, LLM_REFUSED_FORCED, LLM_LIMIT_NONE,
-                             LLM_CIRCUIT_WAIT_UNKNOWN);
-        return NGX_DECLINED;
-    }
-
     if (provider->circuit.slow_start && !fare->shed
         && llm_circuit_shed(&provider->record->circuit, &provider->circuit,
                             ngx_http_llm_now(mcf),
@@ -301,12 +294,10 @@ ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
         return NGX_DECLINED;
     }
 
-    /* before the circuit, which would move for nothing */
+    /* the limits before the circuit, which would move for nothing */
 
-    limit = ngx_http_llm_peek_limits(ctx, provider, &wait);
-
-    if (limit != LLM_LIMIT_NONE) {
-        ngx_http_llm_refused(ctx, i, LLM_ADMITTED, limit, wait);
+    if (ngx_http_llm_look(ctx, i) != NGX_OK) {
+        ngx_http_llm_refused(ctx, i, fare->admission, fare->limit, fare->wait);
         return NGX_DECLINED;
     }
 
@@ -322,6 +313,8 @@ ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
     }
 
     ngx_memzero(&grant, sizeof(llm_grant_t));
+
+    limit = LLM_LIMIT_NONE;
 
     if (provider->limited) {
         limit = llm_limits_acquire(provider->record->limits,
@@ -419,53 +412,72 @@ ngx_http_llm_settle(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
 ngx_int_t
 ngx_http_llm_peek(ngx_http_llm_ctx_t *ctx)
 {
-    uint32_t                   now, wait;
-    ngx_uint_t                 i;
-    llm_limit_t                limit;
-    llm_admission_t            admission;
-    ngx_http_llm_use_t        *use;
-    ngx_http_llm_fare_t       *fare;
-    ngx_http_llm_provider_t   *provider;
-    ngx_http_llm_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
-    now = ngx_http_llm_now(mcf);
-    use = ctx->route->uses.elts;
+    ngx_uint_t  i;
 
     for (i = 0; i < ctx->route->uses.nelts; i++) {
-
-        provider = use[i].provider;
-        fare = &ctx->fares[i];
-
-        admission = llm_circuit_peek(&provider->record->circuit,
-                                     &provider->circuit, now, &wait);
-
-        fare->unresolved = (provider->naddrs == 0);
-
-        if (fare->unresolved) {
-            admission = LLM_REFUSED_FORCED;
-            wait = LLM_CIRCUIT_WAIT_UNKNOWN;
+        if (ngx_http_llm_look(ctx, i) == NGX_OK) {
+            return NGX_OK;
         }
-
-        limit = LLM_LIMIT_NONE;
-
-        if (admission == LLM_ADMITTED) {
-            limit = ngx_http_llm_peek_limits(ctx, provider, &wait);
-
-            if (limit == LLM_LIMIT_NONE) {
-                return NGX_OK;
-            }
-        }
-
-        fare->admission = admission;
-        fare->limit = limit;
-        fare->wait = wait;
     }
 
     for (i = 0; i < ctx->route->uses.nelts; i++) {
         ctx->fares[i].serves = 1;
         ngx_http_llm_refused(ctx, i, ctx->fares[i].admission,
                              ctx->fares[i].limit, ctx->fares[i].wait);
+    }
+
+    return NGX_DECLINED;
+}
+
+
+/* Would a provider of the route admit?  Where not, its fare says why. */
+
+static ngx_int_t
+ngx_http_llm_look(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
+{
+    uint32_t                   wait;
+    ngx_http_llm_use_t        *use;
+    ngx_http_llm_fare_t       *fare;
+    ngx_http_llm_provider_t   *provider;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+
+    use = ctx->route->uses.elts;
+    provider = use[i].provider;
+    fare = &ctx->fares[i];
+
+    fare->limit = LLM_LIMIT_NONE;
+    fare->unresolved = (provider->naddrs == 0);
+
+    if (fare->unresolved) {
+        fare->admission = LLM_REFUSED_FORCED;
+        fare->wait = LLM_CIRCUIT_WAIT_UNKNOWN;
+        return NGX_DECLINED;
+    }
+
+    fare->admission = llm_circuit_peek(&provider->record->circuit,
+                                       &provider->circuit,
+                                       ngx_http_llm_now(mcf), &fare->wait);
+
+    fare->limit = ngx_http_llm_peek_limits(ctx, provider, &wait);
+
+    if (fare->limit == LLM_LIMIT_NONE) {
+        return fare->admission == LLM_ADMITTED ? NGX_OK : NGX_DECLINED;
+    }
+
+    if (fare->admission == LLM_ADMITTED) {
+        fare->wait = wait;
+
+    } else {
+
+        /* both refuse: the circuit says why, who takes longer says when */
+
+        if (fare->limit != LLM_LIMIT_CONCURRENCY) {
+            fare->wait = ngx_max(fare->wait, wait);
+        }
+
+        fare->limit = LLM_LIMIT_NONE;
     }
 
     return NGX_DECLINED;
