@@ -27,7 +27,7 @@
 /*
  * What an event is, one of these bits or several:
  *
- * NOTHING  a comment, ping, role, empty delta, mere usage, ...
+ * NOTHING  a comment, ping, role, empty delta, ...
  * CONTENT  what a person or a program would use: text, reasoning, a refusal,
  *          a call, audio
  * FINISH   the answer is whole: finish_reason, message_stop,
@@ -37,6 +37,8 @@
  * BROKEN   data that is neither JSON nor [DONE]
  * CLOSING  Anthropic's stop_reason: the content is whole, but message_stop is
  *          still to come
+ * USAGE    mere usage, with "choices" that are empty: the extra event that
+ *          "include_usage" asks for (llm_json.h)
  */
 #define LLM_SSE_NOTHING 0x00u
 #define LLM_SSE_CONTENT 0x01u
@@ -45,6 +47,7 @@
 #define LLM_SSE_ERROR 0x08u
 #define LLM_SSE_BROKEN 0x10u
 #define LLM_SSE_CLOSING 0x20u
+#define LLM_SSE_USAGE 0x40u
 
 #define LLM_SSE_WORD 64 /* what is kept of an error's type and code */
 

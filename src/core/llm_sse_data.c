@@ -197,6 +197,12 @@ llm_sse_facts(const llm_sse_t *s)
         events |= LLM_SSE_ERROR;
     }
 
+    if (events == LLM_SSE_NOTHING && (s->facts & FACT(IS_CHOICES))
+        && (s->fresh.told != 0 || s->fresh.bad != 0))
+    {
+        events = LLM_SSE_USAGE;
+    }
+
     return events;
 }
 
@@ -224,6 +230,15 @@ llm_sse_of(llm_json_reader_t *r)
 }
 
 
+/* A fact holds or not: of duplicate members the last one counts. */
+static void
+llm_sse_fact(llm_sse_t *s, unsigned what, bool holds)
+{
+    s->facts &= ~FACT(what);
+    s->facts |= holds ? FACT(what) : 0;
+}
+
+
 /* A value begins; true if its text is wanted. */
 static bool
 llm_sse_told(llm_json_reader_t *r, unsigned what, llm_json_type_t type,
@@ -241,6 +256,14 @@ llm_sse_told(llm_json_reader_t *r, unsigned what, llm_json_type_t type,
 
     if (what == IS_ERROR && type != LLM_JSON_NULL) {
         s->facts |= FACT(IS_ERROR);
+    }
+
+    if (what == IS_CHOICES) {
+
+        /* the list itself, then each of its elements */
+
+        llm_sse_fact(s, what, type == LLM_JSON_ARRAY);
+        return false;
     }
 
     s->word_len = 0;
@@ -320,15 +343,6 @@ llm_sse_word_ends(const llm_sse_t *s, const char *name)
 
     return s->word_len >= n && !s->word_cut
            && memcmp(s->word + s->word_len - n, name, n) == 0;
-}
-
-
-/* A fact holds or not: of duplicate members the last one counts. */
-static void
-llm_sse_fact(llm_sse_t *s, unsigned what, bool holds)
-{
-    s->facts &= ~FACT(what);
-    s->facts |= holds ? FACT(what) : 0;
 }
 
 

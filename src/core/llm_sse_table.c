@@ -18,7 +18,7 @@
 /* what is looked up most often stands first */
 
 static const llm_json_member_t llm_sse_in_event[] = {
-    LEAF("type", IS_TYPE), EACH("choices", 0, IN_CHOICE),
+    LEAF("type", IS_TYPE), EACH("choices", IS_CHOICES, IN_CHOICE),
     LLM_JSON_MEMBER("delta", IS_DELTA, IN_BLOCK_DELTA, false),
     LEAF("object", IS_OBJECT), INTO("usage", IN_USAGE),
     LLM_JSON_MEMBER("error", IS_ERROR, IN_ERROR, false), INTO("item", IN_ITEM),

@@ -20,6 +20,8 @@ typedef enum {
 
     IS_ERROR, /* anything but null */
 
+    IS_CHOICES, /* a list without elements */
+
     IS_FINISH, /* from here on: words */
     IS_OBJECT,
     IS_TYPE,

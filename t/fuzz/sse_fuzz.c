@@ -56,7 +56,7 @@ scan_piece(result_t *r, const uint8_t *p, size_t len)
         before = r->s.offset;
         used = llm_sse_scan(&r->s, copy + at, len - at, &events);
 
-        check(used <= len - at && events < 1u << 6);
+        check(used <= len - at && events < 1u << 7);
         check(r->s.offset - before == (used ? used : len - at));
 
         if (used == 0) {

@@ -291,13 +291,13 @@ kinds(const result_t *r)
             text[n++] = ' ';
         }
 
-        for (bit = 0; bit < 6; bit++) {
+        for (bit = 0; bit < 7; bit++) {
             if (r->events[i] & (1u << bit)) {
-                text[n++] = "CFDEBS"[bit];
+                text[n++] = "CFDEBSU"[bit];
             }
         }
 
-        assert_true(r->events[i] < 1u << 6);
+        assert_true(r->events[i] < 1u << 7);
 
         if (r->events[i] == LLM_SSE_NOTHING) {
             text[n++] = '-';
@@ -372,7 +372,7 @@ the_first_token_of_a_chat_is_found(void **state)
 
     (void) state;
 
-    assert_kinds(chat, "- - - C C F - D");
+    assert_kinds(chat, "- - - C C F U D");
     assert_kinds(tools, "- C C CF D");
     assert_kinds(legacy, "- C F D");
 
@@ -659,6 +659,52 @@ a_finished_answer_is_told_from_a_cut_one(void **state)
 
     assert_kinds("data: [DO\ndata: NE]\n\n", "B");
     assert_kinds("data:\ndata: [DONE]\ndata\n\n", "D");
+}
+
+
+static void
+the_extra_event_of_the_usage_is_told_from_others(void **state)
+{
+    static const case_t cases[] = {
+        { "{\"choices\":[],\"usage\":{\"prompt_tokens\":1}}", LLM_SSE_USAGE },
+        { "{\"usage\":{\"total_tokens\":1},\"choices\": [ ] }", LLM_SSE_USAGE },
+        { "{\"choices\":[],\"usage\":{\"prompt_tokens\":\"1\"}}",
+            LLM_SSE_USAGE },
+        { "{\"choices\":[{}],\"choices\":[],\"usage\":{\"total_tokens\":1}}",
+            LLM_SSE_USAGE },
+
+        { "{\"choices\":[],\"usage\":null}", LLM_SSE_NOTHING },
+        { "{\"choices\":[],\"usage\":{}}", LLM_SSE_NOTHING },
+        { "{\"choices\":[],\"usage\":{\"prompt_tokens\":null}}",
+            LLM_SSE_NOTHING },
+        { "{\"choices\":[]}", LLM_SSE_NOTHING },
+        { "{\"choices\":{},\"usage\":{\"total_tokens\":1}}", LLM_SSE_NOTHING },
+        { "{\"choices\":null,\"usage\":{\"total_tokens\":1}}",
+            LLM_SSE_NOTHING },
+        { "{\"usage\":{\"total_tokens\":1}}", LLM_SSE_NOTHING },
+        { "{\"choices\":[{}],\"usage\":{\"total_tokens\":1}}",
+            LLM_SSE_NOTHING },
+        { "{\"choices\":[null],\"usage\":{\"total_tokens\":1}}",
+            LLM_SSE_NOTHING },
+        { "{\"choices\":[],\"choices\":[{}],\"usage\":{\"total_tokens\":1}}",
+            LLM_SSE_NOTHING },
+        { "{\"choices\":[{\"finish_reason\":\"stop\"}],\"usage\":"
+          "{\"total_tokens\":1}}",
+            LLM_SSE_FINISH },
+        { "{\"choices\":[],\"error\":{},\"usage\":{\"total_tokens\":1}}",
+            LLM_SSE_ERROR },
+        { "{\"type\":\"message_stop\",\"choices\":[],\"usage\":"
+          "{\"total_tokens\":1}}",
+            LLM_SSE_FINISH },
+    };
+
+    (void) state;
+
+    assert_cases(cases, COUNT(cases));
+
+    assert_kinds("event: error\ndata: {\"choices\":[],\"usage\":"
+                 "{\"total_tokens\":1}}\n\n",
+        "EU");
 }
 
 
@@ -1208,7 +1254,7 @@ a_scanner_is_small_and_used_again(void **state)
     r.n = 0;
     scan_piece(&r, (const uint8_t *) chat, sizeof(chat) - 1);
     finish(&r);
-    assert_string_equal(kinds(&r), "- - - C C F - D");
+    assert_string_equal(kinds(&r), "- - - C C F U D");
     assert_int_equal(r.s.errors, 0);
     assert_word(&r.s.error_type, "");
     assert_int_equal(r.s.offset, sizeof(chat) - 1);
@@ -1225,6 +1271,7 @@ main(void)
         cmocka_unit_test(what_a_person_or_program_would_use_is_content),
         cmocka_unit_test(what_the_other_dialects_send_is_told_apart),
         cmocka_unit_test(a_finished_answer_is_told_from_a_cut_one),
+        cmocka_unit_test(the_extra_event_of_the_usage_is_told_from_others),
         cmocka_unit_test(an_error_in_a_stream_is_seen_and_named),
         cmocka_unit_test(an_event_may_be_called_an_error),
         cmocka_unit_test(data_that_cannot_be_read_is_told),
