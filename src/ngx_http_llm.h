@@ -42,6 +42,7 @@
 typedef struct ngx_http_llm_ctx_s  ngx_http_llm_ctx_t;
 typedef struct ngx_http_llm_line_s  ngx_http_llm_line_t;
 typedef struct ngx_http_llm_complexity_s  ngx_http_llm_complexity_t;
+typedef struct ngx_http_llm_usage_s  ngx_http_llm_usage_t;
 
 typedef llm_json_rc_t (*ngx_http_llm_scan_pt)(void *scanner, u_char *p,
     size_t len);
@@ -322,6 +323,8 @@ typedef struct {
     llm_candidate_t              *candidates;     /* by the uses */
     ngx_http_llm_wait_t           wait;
     ngx_uint_t                    nwaiting;       /* in this worker */
+    unsigned                      inject:1;       /* llm_usage */
+    unsigned                      usage_set:1;
     unsigned                      strategy_set:1;
     unsigned                      budget_set:1;
     unsigned                      wait_set:1;
@@ -452,6 +455,7 @@ struct ngx_http_llm_ctx_s {
     u_char                       *body_hash;      /* the same */
     ngx_uint_t                    answers;        /* that it wants, "n" */
     llm_usage_totals_t            estimate;
+    llm_json_inject_t             inject;         /* asks for the usage */
 
     /* the wait for somebody who admits */
 
@@ -500,6 +504,12 @@ struct ngx_http_llm_ctx_s {
 
     /* the answer */
 
+    ngx_http_llm_usage_t         *usage;          /* NULL: none is told */
+    llm_usage_totals_t            totals;         /* if usage_told */
+    uint64_t                      cost;           /* pico-USD */
+    unsigned                      usage_bad;      /* numbers that are none */
+    ngx_buf_t                    *held;           /* of an event, its begin */
+    ngx_buf_t                    *released;       /* goes first */
     ngx_http_llm_outcome_e        outcome;
     const char                   *code;           /* of an error */
     ngx_str_t                     message;        /* as JSON has it */
@@ -523,6 +533,10 @@ struct ngx_http_llm_ctx_s {
     unsigned                      broken:1;       /* and was counted as such */
     unsigned                      dead:1;         /* nothing more is passed */
     unsigned                      no_last:1;      /* must not look complete */
+    unsigned                      usage_over:1;   /* and was counted */
+    unsigned                      usage_told:1;
+    unsigned                      injected:1;     /* we asked for the usage */
+    unsigned                      taken:1;        /* bytes of the stream */
     unsigned                      error_sent:1;
     unsigned                      filter_only:1;  /* no gate was passed */
     unsigned                      fallback:1;     /* not the first choice */
@@ -756,13 +770,29 @@ void ngx_http_llm_hold_over(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 
 /* watch: behind the commit */
 
-void ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+ngx_int_t ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ngx_chain_t *in);
 ngx_uint_t ngx_http_llm_watch_whole(ngx_http_llm_ctx_t *ctx,
     unsigned events);
 void ngx_http_llm_watch_event(ngx_http_llm_ctx_t *ctx, unsigned events);
 ngx_int_t ngx_http_llm_watch_end(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_int_t rc);
+
+/* extra: an event of the usage that nobody but us asked for */
+
+ngx_uint_t ngx_http_llm_extra_event(ngx_http_llm_ctx_t *ctx, ngx_buf_t *b,
+    u_char *p, size_t n, unsigned events);
+ngx_int_t ngx_http_llm_extra_hold(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_buf_t *b, u_char *p);
+ngx_int_t ngx_http_llm_extra_chain(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_chain_t **in);
+
+/* usage: what an answer took, and what it costs */
+
+char *ngx_http_llm_usage_mode(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_http_llm_usage_start(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_uint_t readable);
+uint64_t ngx_http_llm_usage_end(ngx_http_llm_ctx_t *ctx);
 
 /* deadline: a provider's timeouts */
 

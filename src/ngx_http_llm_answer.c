@@ -20,6 +20,7 @@ static ngx_int_t ngx_http_llm_answer_class(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, llm_class_t class, uint32_t hint);
 static ngx_int_t ngx_http_llm_commit(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, llm_class_t class);
+static ngx_uint_t ngx_http_llm_is_encoded(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_llm_slow(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static ngx_http_llm_hold_e ngx_http_llm_wants_body(ngx_http_request_t *r,
@@ -186,9 +187,8 @@ ngx_http_llm_wants_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         return NGX_HTTP_LLM_HOLD_NOTHING;
     }
 
-    if (ngx_http_llm_find_header(&u->headers_in.headers,
-                                 &ngx_http_llm_encoding))
-    {
+    if (ngx_http_llm_is_encoded(r)) {
+
         /* not asked for, and not readable */
 
         return NGX_HTTP_LLM_HOLD_NOTHING;
@@ -227,6 +227,15 @@ ngx_http_llm_wants_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     return ctx->route->commit.when == NGX_HTTP_LLM_COMMIT_COMPLETE && framed
            ? NGX_HTTP_LLM_HOLD_WHOLE : NGX_HTTP_LLM_HOLD_NOTHING;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_is_encoded(ngx_http_request_t *r)
+{
+    return ngx_http_llm_find_header(&r->upstream->headers_in.headers,
+                                    &ngx_http_llm_encoding)
+           != NULL;
 }
 
 
@@ -298,6 +307,12 @@ ngx_http_llm_commit(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
     if (class == LLM_CLASS_SUCCESS) {
         ngx_http_llm_exhausted(r, ctx);
+    }
+
+    if (ngx_http_llm_usage_start(r, ctx, !ngx_http_llm_is_encoded(r))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     ctx->committed = 1;

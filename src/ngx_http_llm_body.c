@@ -22,11 +22,23 @@
 #define NGX_HTTP_LLM_MAX_ANSWERS  128
 
 
+/* bytes of the body that give way to others */
+
+typedef struct {
+    off_t       start;
+    off_t       end;
+    ngx_buf_t  *buf;
+} ngx_http_llm_edit_t;
+
+
 static llm_json_rc_t ngx_http_llm_scan(void *scanner, u_char *p, size_t len);
 static ngx_int_t ngx_http_llm_read_file(ngx_http_request_t *r, ngx_buf_t *b,
     ngx_http_llm_scan_pt scan, void *scanner);
 static ngx_int_t ngx_http_llm_scan_result(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, llm_json_t *json);
+static ngx_uint_t ngx_http_llm_is_chat(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_body_edits(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_http_llm_edit_t *edits);
 static ngx_int_t ngx_http_llm_body_slice(ngx_http_request_t *r,
     ngx_chain_t *in, off_t from, off_t to, ngx_chain_t ***last);
 static ngx_buf_t *ngx_http_llm_body_model(ngx_http_request_t *r,
@@ -190,6 +202,10 @@ ngx_http_llm_scan_result(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         ctx->model_end = (off_t) json->model_end;
         ctx->stream = (json->stream == LLM_JSON_TRUE);
 
+        if (ngx_http_llm_is_chat(r)) {
+            ctx->inject = llm_json_usage_insert(json);
+        }
+
         return NGX_OK;
     }
 
@@ -218,6 +234,27 @@ ngx_http_llm_scan_result(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 }
 
 
+/* Chat and legacy completions: only there the usage has to be asked for. */
+
+static ngx_uint_t
+ngx_http_llm_is_chat(ngx_http_request_t *r)
+{
+    size_t  len;
+
+    len = r->uri.len;
+
+    while (len && r->uri.data[len - 1] == '/') {
+        len--;
+    }
+
+    return r->method == NGX_HTTP_POST
+           && len >= sizeof("/completions") - 1
+           && ngx_strncmp(r->uri.data + len - (sizeof("/completions") - 1),
+                          "/completions", sizeof("/completions") - 1)
+              == 0;
+}
+
+
 /*
  * The body as the provider of this attempt is to have it, and its length.
  * Each memory buffer begins at its start: nginx rewinds to there.
@@ -227,61 +264,130 @@ ngx_int_t
 ngx_http_llm_body_chain(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ngx_chain_t **out, off_t *length)
 {
-    off_t         total;
-    ngx_str_t    *name;
-    ngx_buf_t    *b;
-    ngx_chain_t  *cl, *in, **last;
+    off_t                 total;
+    ngx_int_t             n;
+    ngx_uint_t            i;
+    ngx_chain_t          *cl, *in, **last;
+    ngx_http_llm_edit_t   edits[2];
 
     in = r->request_body ? r->request_body->bufs : NULL;
 
     *out = in;
     *length = r->headers_in.content_length_n;
 
-    name = &ctx->fares[ctx->now.use].upstream_model;
+    ctx->injected = 0;
 
-    if (in == NULL || name->len == 0
-        || (name->len == ctx->model.len
-            && ngx_memcmp(name->data, ctx->model.data, name->len) == 0))
-    {
+    if (in == NULL) {
         return NGX_OK;
     }
 
-    b = ngx_http_llm_body_model(r, name);
-    cl = ngx_alloc_chain_link(r->pool);
+    n = ngx_http_llm_body_edits(r, ctx, edits);
 
-    if (b == NULL || cl == NULL) {
-        return NGX_ERROR;
+    if (n <= 0) {
+        return n;
     }
-
-    cl->buf = b;
 
     total = 0;
 
-    for ( /* void */ ; in; in = in->next) {
-        total += ngx_buf_size(in->buf);
+    for (cl = in; cl; cl = cl->next) {
+        total += ngx_buf_size(cl->buf);
     }
 
-    in = r->request_body->bufs;
+    *length = total;
+
     last = out;
+    total = 0;
 
-    if (ngx_http_llm_body_slice(r, in, 0, ctx->model_start, &last) != NGX_OK) {
-        return NGX_ERROR;
+    for (i = 0; i < (ngx_uint_t) n; i++) {
+
+        cl = ngx_alloc_chain_link(r->pool);
+
+        if (cl == NULL
+            || ngx_http_llm_body_slice(r, in, total, edits[i].start, &last)
+               != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        cl->buf = edits[i].buf;
+
+        *last = cl;
+        last = &cl->next;
+
+        total = edits[i].end;
+
+        *length += ngx_buf_size(cl->buf) - (edits[i].end - edits[i].start);
     }
 
-    *last = cl;
-    last = &cl->next;
-
-    if (ngx_http_llm_body_slice(r, in, ctx->model_end, total, &last)
+    if (ngx_http_llm_body_slice(r, in, total, NGX_MAX_OFF_T_VALUE, &last)
         != NGX_OK)
     {
         return NGX_ERROR;
     }
 
     *last = NULL;
-    *length = total - (ctx->model_end - ctx->model_start)
-              + (b->last - b->pos);
 
     return NGX_OK;
+}
+
+
+/* What gives way to what, in the order of the body; returns how many. */
+
+static ngx_int_t
+ngx_http_llm_body_edits(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_edit_t *edits)
+{
+    ngx_int_t             n;
+    ngx_str_t            *name;
+    llm_json_inject_t    *inject;
+    ngx_http_llm_edit_t   edit;
+
+    n = 0;
+    name = &ctx->fares[ctx->now.use].upstream_model;
+
+    if (name->len
+        && (name->len != ctx->model.len
+            || ngx_memcmp(name->data, ctx->model.data, name->len) != 0))
+    {
+        edits[n].start = ctx->model_start;
+        edits[n].end = ctx->model_end;
+
+        edits[n].buf = ngx_http_llm_body_model(r, name);
+        if (edits[n].buf == NULL) {
+            return NGX_ERROR;
+        }
+
+        n++;
+    }
+
+    inject = &ctx->inject;
+
+    /* a stream that is stored does not come by where events are taken out */
+
+    if (inject->text == NULL || !ctx->route->inject || r->upstream->store) {
+        return n;
+    }
+
+    edits[n].start = (off_t) inject->offset;
+    edits[n].end = (off_t) (inject->offset + inject->cut_len);
+
+    edits[n].buf = ngx_create_temp_buf(r->pool, inject->len);
+    if (edits[n].buf == NULL) {
+        return NGX_ERROR;
+    }
+
+    edits[n].buf->last = ngx_cpymem(edits[n].buf->last, inject->text,
+                                    inject->len);
+
+    ctx->injected = 1;
+
+    if (n == 1 && edits[1].start < edits[0].start) {
+        edit = edits[0];
+        edits[0] = edits[1];
+        edits[1] = edit;
+    }
+
+    return n + 1;
 }
 
 

@@ -21,8 +21,8 @@ static ngx_int_t ngx_http_llm_answer_headers(ngx_http_request_t *r,
 static void ngx_http_llm_drop_header(ngx_http_request_t *r, ngx_str_t *name);
 static ngx_int_t ngx_http_llm_body_filter(ngx_http_request_t *r,
     ngx_chain_t *in);
-static void ngx_http_llm_answer_body(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx, ngx_chain_t *in);
+static ngx_int_t ngx_http_llm_answer_body(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_chain_t **inp);
 
 
 static ngx_str_t  ngx_http_llm_provider_header =
@@ -85,6 +85,14 @@ ngx_http_llm_header_filter(ngx_http_request_t *r)
         /* at its end nginx may still keep it from the filters, in files */
 
         ctx->watch = 0;
+    }
+
+    if (ctx && ctx->watch && ctx->injected) {
+
+        /* an event will be taken out */
+
+        ngx_http_clear_content_length(r);
+        ngx_http_clear_accept_ranges(r);
     }
 
     if (ctx && (ngx_http_llm_answer_headers(r, ctx) != NGX_OK
@@ -206,9 +214,12 @@ ngx_http_llm_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
     }
 
     if (ctx->error == NULL) {
-        ngx_http_llm_answer_body(r, ctx, in);
 
-        return ngx_http_next_body_filter(r, in);
+        if (ngx_http_llm_answer_body(r, ctx, &in) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        return in ? ngx_http_next_body_filter(r, in) : NGX_OK;
     }
 
     /* nginx's page is thrown away, whole */
@@ -232,28 +243,35 @@ ngx_http_llm_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
 /* A provider is heard. */
 
-static void
+static ngx_int_t
 ngx_http_llm_answer_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
-    ngx_chain_t *in)
+    ngx_chain_t **inp)
 {
+    ngx_chain_t  *in;
+
     if (!ctx->committed) {
-        return;
+        return NGX_OK;
     }
 
     if (ctx->watch) {
-        ngx_http_llm_watch(r, ctx, in);
+
+        if (ngx_http_llm_watch(r, ctx, *inp) != NGX_OK
+            || ngx_http_llm_extra_chain(r, ctx, inp) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
 
     } else {
         ctx->last_read = ngx_current_msec;
     }
 
     if (!ctx->no_last) {
-        return;
+        return NGX_OK;
     }
 
     /* the end of a broken stream is not the end of an answer */
 
-    for ( /* void */ ; in; in = in->next) {
+    for (in = *inp; in; in = in->next) {
         if (in->buf->last_buf) {
             in->buf->last_buf = 0;
             in->buf->flush = 1;
@@ -261,4 +279,6 @@ ngx_http_llm_answer_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
             r->keepalive = 0;
         }
     }
+
+    return NGX_OK;
 }

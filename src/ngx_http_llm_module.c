@@ -177,6 +177,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_usage"),
+      NGX_HTTP_UPS_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_usage_mode,
+      NGX_HTTP_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_deadline"),
       NGX_HTTP_UPS_CONF|NGX_CONF_TAKE1,
       ngx_http_llm_deadline,

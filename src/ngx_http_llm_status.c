@@ -15,7 +15,9 @@
  */
 
 
-#define NGX_HTTP_LLM_STATUS_FORM  (JSON_INDENT(2)|JSON_REAL_PRECISION(6))
+/* amounts of money have no more digits than that, and are exact */
+
+#define NGX_HTTP_LLM_STATUS_FORM  (JSON_INDENT(2)|JSON_REAL_PRECISION(15))
 
 
 static json_t *ngx_http_llm_status_json(ngx_http_request_t *r,
@@ -29,12 +31,20 @@ static void ngx_http_llm_status_calls(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_record_t *record, json_t *o);
 static void ngx_http_llm_status_last(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_record_t *record, json_t *o);
+static void ngx_http_llm_status_usage(ngx_http_llm_record_t *record,
+    json_t *o);
+static json_t *ngx_http_llm_status_limits(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider);
+static json_t *ngx_http_llm_status_limit(uint64_t limit, uint64_t used);
 static json_t *ngx_http_llm_status_changes(ngx_http_llm_record_t *record);
 static json_t *ngx_http_llm_status_route(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_route_t *route);
 static json_t *ngx_http_llm_status_time(uint64_t ms);
 static json_t *ngx_http_llm_status_string(ngx_str_t *s);
 static json_t *ngx_http_llm_status_seconds(uint64_t ms);
+static json_t *ngx_http_llm_status_share(uint64_t part, uint64_t whole);
+static json_t *ngx_http_llm_status_money(ngx_http_llm_record_t *record,
+    unsigned what);
 static ngx_int_t ngx_http_llm_status_send(ngx_http_request_t *r,
     const char *text);
 
@@ -148,6 +158,19 @@ ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_status_circuit(mcf, provider, o);
     ngx_http_llm_status_calls(mcf, provider->record, o);
     ngx_http_llm_status_last(mcf, provider->record, o);
+    ngx_http_llm_status_usage(provider->record, o);
+
+    json_object_set_new(o, "latency",
+        json_pack("{so}", "ewma",
+                  json_real((double) llm_latency_average(
+                                &provider->record->latency) / 1000000)));
+
+    if (provider->limit.rpm || provider->limit.tpm
+        || provider->limit.concurrency)
+    {
+        json_object_set_new(o, "limits",
+                            ngx_http_llm_status_limits(mcf, provider));
+    }
 
     json_object_set_new(o, "transitions",
                         json_integer(provider->record->history.next));
@@ -227,12 +250,11 @@ ngx_http_llm_status_calls(ngx_http_llm_main_conf_t *mcf,
               + llm_counters_sum(record->counters, n, LLM_CALLS_FAILED);
 
     json_object_set_new(o, "success_rate",
-                        json_real(settled ? (double) successful / settled
-                                          : 1.0));
+                        settled ? ngx_http_llm_status_share(successful,
+                                                            settled)
+                                : json_real(1.0));
     json_object_set_new(o, "rejection_rate",
-                        json_real(calls + rejected
-                                  ? (double) rejected / (calls + rejected)
-                                  : 0.0));
+                        ngx_http_llm_status_share(rejected, calls + rejected));
 }
 
 
@@ -264,6 +286,96 @@ ngx_http_llm_status_last(ngx_http_llm_main_conf_t *mcf,
     json_object_set_new(o, "last_failure",
                         ngx_http_llm_status_time(failure >> 20));
     json_object_set_new(o, "last_error", error);
+}
+
+
+static void
+ngx_http_llm_status_usage(ngx_http_llm_record_t *record, json_t *o)
+{
+    json_t      *object;
+    ngx_uint_t   i;
+
+    static struct {
+        const char  *object;
+        const char  *name;
+        unsigned     counter;
+    } fields[] = {
+        { "tokens", "input", LLM_TOKENS_IN },
+        { "tokens", "cached", LLM_TOKENS_CACHED },
+        { "tokens", "cache_write", LLM_TOKENS_CACHE_WRITE },
+        { "tokens", "output", LLM_TOKENS_OUT },
+        { "tokens", "reasoning", LLM_TOKENS_REASONING },
+        { "usage", "told", LLM_USAGE_TOLD },
+        { "usage", "missing", LLM_USAGE_MISSING },
+        { "usage", "bad", LLM_USAGE_BAD }
+    };
+
+    json_object_set_new(o, "tokens", json_object());
+    json_object_set_new(o, "usage", json_object());
+
+    for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        object = json_object_get(o, fields[i].object);
+
+        json_object_set_new(object, fields[i].name,
+                            json_integer(llm_counters_sum(record->usage,
+                                                          NGX_HTTP_LLM_STRIPES,
+                                                          fields[i].counter)));
+    }
+
+    json_object_set_new(o, "cost",
+                        ngx_http_llm_status_money(record, LLM_COST));
+}
+
+
+/* of the limits that there are */
+
+static json_t *
+ngx_http_llm_status_limits(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider)
+{
+    json_t                *o;
+    llm_limit_usage_t      usage;
+    ngx_http_llm_limit_t  *limit;
+
+    limit = &provider->limit;
+
+    llm_limits_usage(provider->record->limits, ngx_http_llm_time(mcf), &usage);
+
+    o = json_object();
+
+    if (limit->rpm) {
+        json_object_set_new(o, "rpm",
+                            ngx_http_llm_status_limit(limit->rpm,
+                                                      usage.requests));
+    }
+
+    if (limit->tpm) {
+        json_object_set_new(o, "tpm",
+                            ngx_http_llm_status_limit(limit->tpm,
+                                                      usage.tokens));
+    }
+
+    if (limit->concurrency) {
+        json_object_set_new(o, "concurrency",
+                            ngx_http_llm_status_limit(limit->concurrency,
+                                                      usage.in_flight));
+    }
+
+    return o;
+}
+
+
+static json_t *
+ngx_http_llm_status_limit(uint64_t limit, uint64_t used)
+{
+    json_t  *o;
+
+    o = json_object();
+
+    json_object_set_new(o, "limit", json_integer(limit));
+    json_object_set_new(o, "used", json_integer(used));
+
+    return o;
 }
 
 
@@ -334,6 +446,15 @@ ngx_http_llm_status_route(ngx_http_llm_main_conf_t *mcf,
     json_object_set_new(o, "rejected",
                         json_integer(llm_counters_sum(counters, n,
                                                       LLM_REQUESTS_REJECTED)));
+
+    ngx_http_llm_status_usage(route->record, o);
+
+    json_object_set_new(o, "saved",
+                        ngx_http_llm_status_money(route->record,
+                                                  LLM_COST_SAVED));
+    json_object_set_new(o, "added",
+                        ngx_http_llm_status_money(route->record,
+                                                  LLM_COST_ADDED));
     return o;
 }
 
@@ -376,6 +497,34 @@ static json_t *
 ngx_http_llm_status_seconds(uint64_t ms)
 {
     return json_real((double) ms / 1000);
+}
+
+
+/* a millionth is exact enough */
+
+static json_t *
+ngx_http_llm_status_share(uint64_t part, uint64_t whole)
+{
+    double  millionths;
+
+    millionths = whole ? (double) part / whole * 1000000 : 0;
+
+    return json_real((double) (uint64_t) (millionths + 0.5) / 1000000);
+}
+
+
+/* USD; the double that is nearest to the sum, of which all digits are told */
+
+static json_t *
+ngx_http_llm_status_money(ngx_http_llm_record_t *record, unsigned what)
+{
+    char  text[LLM_PRICE_TEXT];
+
+    llm_price_format(llm_counters_sum(record->usage, NGX_HTTP_LLM_STRIPES,
+                                      what),
+                     text);
+
+    return json_real(strtod(text, NULL));
 }
 
 

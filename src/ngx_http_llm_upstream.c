@@ -555,8 +555,8 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
 
     ngx_http_llm_settle(ctx, &ctx->next, 0);
     ngx_http_llm_settle(ctx, &ctx->now,
-                        ctx->committed || u->request_sent ? LLM_TOKENS_UNKNOWN
-                                                          : 0);
+                        ctx->committed || u->request_sent
+                        ? ngx_http_llm_usage_end(ctx) : 0);
 
     gone = rc == NGX_HTTP_CLIENT_CLOSED_REQUEST
            || r->connection->error || r->connection->timedout

@@ -29,6 +29,10 @@ static ngx_int_t ngx_http_llm_variable_complexity(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_request_key(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_tokens(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_cost(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_value(ngx_http_variable_value_t *v,
     u_char *data, size_t len);
 
@@ -70,6 +74,21 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
 
     { ngx_string("llm_shared_request_key"), NULL,
       ngx_http_llm_variable_request_key, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_input_tokens"), NULL, ngx_http_llm_variable_tokens,
+      offsetof(llm_usage_totals_t, input), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_cached_tokens"), NULL, ngx_http_llm_variable_tokens,
+      offsetof(llm_usage_totals_t, cached), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_output_tokens"), NULL, ngx_http_llm_variable_tokens,
+      offsetof(llm_usage_totals_t, output), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_reasoning_tokens"), NULL, ngx_http_llm_variable_tokens,
+      offsetof(llm_usage_totals_t, reasoning), NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_cost"), NULL, ngx_http_llm_variable_cost, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
       ngx_http_null_variable
 };
@@ -362,6 +381,57 @@ ngx_http_llm_variable_request_key(ngx_http_request_t *r,
     }
 
     return ngx_http_llm_value(v, key.data, key.len);
+}
+
+
+/* What the answer took, as far as its provider told. */
+
+static ngx_int_t
+ngx_http_llm_variable_tokens(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char              *p;
+    uint64_t             n;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_llm_get_ctx(r);
+
+    if (ctx == NULL || !ctx->usage_told) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_INT64_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    n = *(uint64_t *) ((u_char *) &ctx->totals + data);
+
+    return ngx_http_llm_value(v, p, ngx_sprintf(p, "%uL", n) - p);
+}
+
+
+static ngx_int_t
+ngx_http_llm_variable_cost(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char              *p;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_llm_get_ctx(r);
+
+    if (ctx == NULL || !ctx->usage_told) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, LLM_PRICE_TEXT);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_value(v, p, llm_price_format(ctx->cost, (char *) p));
 }
 
 

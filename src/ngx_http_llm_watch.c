@@ -20,13 +20,14 @@ static void ngx_http_llm_watch_break(ngx_http_request_t *r,
 
 /* Bytes of the answer, those of the hold included. */
 
-void
+ngx_int_t
 ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ngx_chain_t *in)
 {
-    size_t     n, len;
-    u_char    *p;
-    unsigned   events;
+    size_t       n, len;
+    u_char      *p;
+    unsigned     events;
+    ngx_uint_t   behind;
 
     for ( /* void */ ; in; in = in->next) {
 
@@ -49,16 +50,32 @@ ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         len -= n;
 
         while (len) {
+            behind = ctx->injected && ctx->hold->finishes;
+
             n = llm_sse_scan(&ctx->hold->sse, p, len, &events);
 
             if (n == 0) {
+
+                if (behind
+                    && ngx_http_llm_extra_hold(r, ctx, in->buf, p) != NGX_OK)
+                {
+                    return NGX_ERROR;
+                }
+
                 break;
             }
 
             ngx_http_llm_watch_event(ctx, events);
 
-            p += n;
             len -= n;
+
+            if (behind
+                && ngx_http_llm_extra_event(ctx, in->buf, p, n, events))
+            {
+                continue;
+            }
+
+            p += n;
 
             if (ctx->dead) {
 
@@ -77,6 +94,8 @@ ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
         ctx->last_read = ngx_current_msec;
     }
+
+    return NGX_OK;
 }
 
 

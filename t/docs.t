@@ -570,6 +570,7 @@ sub status {
         llm_provider p {
             endpoint http://127.0.0.1:{{port:provider}};
             circuit  failure_threshold=1;
+            limit    rpm=100 tpm=100000 concurrency=100;
         }
         upstream llm { llm_use p; }
         server {

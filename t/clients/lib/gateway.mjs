@@ -31,7 +31,7 @@ export const CALLER = 'sk-the-callers-own';
  * provider should not have seen, fails the test.
  */
 
-export async function startGateway(t, conf, { server = '' } = {}) {
+export async function startGateway(t, conf, { server = '', route = '' } = {}) {
     const gateway = new Gateway();
 
     t.after(() => gateway.end());
@@ -40,7 +40,7 @@ export async function startGateway(t, conf, { server = '' } = {}) {
         gateway.providers[name] = await Provider.start(name);
     }
 
-    await gateway.startNginx(conf, server);
+    await gateway.startNginx(conf, server, route);
 
     return gateway;
 }
@@ -49,7 +49,7 @@ class Gateway {
     providers = {};
     processes = [];
 
-    async startNginx(conf, server) {
+    async startNginx(conf, server, route) {
         const env = {};
         const blocks = Object.entries(conf).map(([name, directives]) => {
             const provider = this.providers[name];
@@ -71,6 +71,7 @@ class Gateway {
             upstream llm {
                 ${Object.keys(conf).map((n) => `llm_use ${n};`).join(' ')}
                 keepalive 16;
+                ${route}
             }
             server {
                 listen 127.0.0.1:{{port}};

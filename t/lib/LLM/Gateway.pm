@@ -31,6 +31,7 @@ LLM::Gateway - nginx with the module, and made-up providers behind it
                                                 is none
     server, http, main => DIRECTIVES            as they are
     listen    => 'reuseport'
+    log       => [ 'llm_cost' ]     variables for logged, besides its own
     zone      => '1m'
     sources   => { NAME => LLM::Provider }      those that are special
     workers, master, daemon                     see LLM::Nginx
@@ -155,7 +156,7 @@ sub _zone {
     my $self = shift;
 
     my $format = join ' ', 'status=$status uri=$uri',
-        map { "$_=\$$_" } @VARIABLES;
+        map { "$_=\$$_" } @VARIABLES, @{ $self->{conf}{log} // [] };
     return "llm_zone llm:$self->{conf}{zone};",
         "log_format llm '$format';";
 }
