@@ -155,6 +155,21 @@ subtest 'slow is who is late with the first token, not with the last' => sub {
     is $gw->status('a')->{state}, 'open';
 };
 
+subtest 'nor who is held until a window is over' => sub {
+    my $gw = LLM::Gateway->new(
+        providers => [ a => 'circuit slow_call=250ms failure_threshold=1;' ],
+        routes    => {},
+        http      => 'upstream held { llm_use a; llm_commit window=400ms; }',
+        locations => { '/' => 'llm_pass held;' },
+    );
+    my $a = $gw->provider('a')->behave({ tokens => 6, pace => 0.1 });
+    ok $gw->ask(undef, $STREAM)->complete;
+    is $gw->moved, 'a successful=1';
+    $a->behave({ first => 0.4, tokens => 6, pace => 0.1 });
+    ok $gw->ask(undef, $STREAM)->complete;
+    is $gw->moved, 'a failed=1';
+};
+
 subtest 'a probe that is slow has failed' => sub {
     my $gw = gateway([ a => 'circuit slow_call=200ms failure_threshold=1'
         . ' open=50ms success_threshold=1;' ]);
