@@ -676,6 +676,10 @@ llm_call_t ngx_http_llm_call(ngx_http_llm_ctx_t *ctx);
 
 ngx_int_t ngx_http_llm_body_scan(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
+/* clone: a request that begins behind the gate */
+
+ngx_http_llm_ctx_t *ngx_http_llm_clone_ctx(ngx_http_request_t *r);
+
 ngx_int_t ngx_http_llm_body_read(ngx_http_request_t *r,
     ngx_http_llm_scan_pt scan, void *scanner);
 ngx_int_t ngx_http_llm_body_chain(ngx_http_request_t *r,

@@ -183,7 +183,7 @@ ngx_http_llm_wants_body(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     u = r->upstream;
     status = u->headers_in.status_n;
 
-    if (!ctx->completion || r->method != NGX_HTTP_POST || r->header_only) {
+    if (!ctx->completion || r->method != NGX_HTTP_POST) {
         return NGX_HTTP_LLM_HOLD_NOTHING;
     }
 

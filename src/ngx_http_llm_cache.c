@@ -46,6 +46,10 @@ ngx_http_llm_request_key(ngx_http_request_t *r, ngx_uint_t private,
 
     ctx = ngx_http_llm_get_ctx(r);
 
+    if (ctx == NULL) {
+        ctx = ngx_http_llm_clone_ctx(r);
+    }
+
     if (ctx && (ctx->filter_only || ctx->route == NULL)) {
         ctx = NULL;
     }

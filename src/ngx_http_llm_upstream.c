@@ -149,6 +149,10 @@ ngx_http_llm_init_peer(ngx_http_request_t *r,
 #if (NGX_HTTP_SSL)
     u->peer.set_session = ngx_http_llm_set_session;
     u->peer.save_session = ngx_http_llm_save_session;
+    if (ctx == NULL) {
+        ctx = ngx_http_llm_clone_ctx(r);
+    }
+
 #endif
 
     return NGX_OK;
@@ -560,7 +564,7 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
 
     gone = rc == NGX_HTTP_CLIENT_CLOSED_REQUEST
            || r->connection->error || r->connection->timedout
-           || (u->pipe && u->pipe->downstream_error);
+           || (u->pipe && u->pipe->downstream_error && !r->header_only);
 
     if (gone) {
         ctx->outcome = NGX_HTTP_LLM_OUTCOME_ABORTED;
