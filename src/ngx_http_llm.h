@@ -502,6 +502,9 @@ struct ngx_http_llm_ctx_s {
                                      ngx_int_t rc);
     ngx_http_handler_pt           content_handler;
 
+    ngx_int_t                   (*input_filter_init)(void *data);
+    ngx_int_t                   (*input_filter)(void *data, ssize_t bytes);
+    ngx_event_pipe_input_filter_pt  pipe_filter;
     /* the answer */
 
     ngx_http_llm_usage_t         *usage;          /* NULL: none is told */
@@ -537,6 +540,7 @@ struct ngx_http_llm_ctx_s {
     unsigned                      usage_told:1;
     unsigned                      injected:1;     /* we asked for the usage */
     unsigned                      taken:1;        /* bytes of the stream */
+    unsigned                      misframed:1;    /* no HTTP any more */
     unsigned                      error_sent:1;
     unsigned                      filter_only:1;  /* no gate was passed */
     unsigned                      fallback:1;     /* not the first choice */
@@ -740,6 +744,10 @@ ngx_int_t ngx_http_llm_request_create(ngx_http_request_t *r,
 ngx_int_t ngx_http_llm_content_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_llm_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
+ngx_http_llm_ctx_t *ngx_http_llm_upstream_ctx(ngx_http_request_t *r);
+#if (NGX_HTTP_SSL)
+void ngx_http_llm_free_sessions(ngx_http_llm_main_conf_t *mcf);
+#endif
 
 /* answer: the verdict on what a provider said */
 
@@ -774,6 +782,7 @@ void ngx_http_llm_hold_over(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 
 /* watch: behind the commit */
 
+ngx_int_t ngx_http_llm_watch_framing(void *data);
 ngx_int_t ngx_http_llm_watch(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ngx_chain_t *in);
 ngx_uint_t ngx_http_llm_watch_whole(ngx_http_llm_ctx_t *ctx,

@@ -91,9 +91,11 @@ ngx_http_llm_hook(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     ctx->reinit_request = u->reinit_request;
     ctx->process_header = u->process_header;
     ctx->finalize_request = u->finalize_request;
+    ctx->input_filter_init = u->input_filter_init;
 
     u->process_header = ngx_http_llm_process_header;
     u->finalize_request = ngx_http_llm_finalize_request;
+    u->input_filter_init = ngx_http_llm_watch_framing;
 
     ctx->upstream = u;
 
@@ -103,6 +105,26 @@ ngx_http_llm_hook(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     ctx->http_version = r->http_version;
     ctx->hooked = 1;
+}
+
+
+/*
+ * The context of the upstream that has our hooks: a filter may have given the
+ * request to another gate in the middle of an answer.
+ */
+
+ngx_http_llm_ctx_t *
+ngx_http_llm_upstream_ctx(ngx_http_request_t *r)
+{
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_llm_get_ctx(r);
+
+    while (ctx->upstream != r->upstream) {
+        ctx = ctx->previous;
+    }
+
+    return ctx;
 }
 
 
@@ -539,14 +561,8 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
     ngx_http_llm_ctx_t   *ctx;
     ngx_http_upstream_t  *u;
 
-    ctx = ngx_http_llm_get_ctx(r);
+    ctx = ngx_http_llm_upstream_ctx(r);
     u = r->upstream;
-
-    /* a filter gave the request to another gate in the middle of an answer */
-
-    while (ctx->upstream != u) {
-        ctx = ctx->previous;
-    }
 
     ngx_http_llm_deadline_stop(ctx);
     ngx_http_llm_pause_done(r, ctx);

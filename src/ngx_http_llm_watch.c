@@ -14,8 +14,76 @@
  */
 
 
+static ngx_int_t ngx_http_llm_watch_filter(void *data, ssize_t bytes);
+static ngx_int_t ngx_http_llm_watch_pipe_filter(ngx_event_pipe_t *p,
+    ngx_buf_t *buf);
 static void ngx_http_llm_watch_break(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault, ngx_uint_t open);
+
+
+/*
+ * From nginx, behind the commit.  An answer whose framing is wrong ends with
+ * NGX_ERROR, as one does for which there is no disk or memory: only the
+ * filters that take the framing off know the difference.
+ */
+
+ngx_int_t
+ngx_http_llm_watch_framing(void *data)
+{
+    ngx_http_request_t *r = data;
+
+    ngx_http_llm_ctx_t   *ctx;
+    ngx_http_upstream_t  *u;
+
+    ctx = ngx_http_llm_upstream_ctx(r);
+    u = r->upstream;
+
+    if (ctx->input_filter_init(data) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ctx->input_filter = u->input_filter;
+    ctx->pipe_filter = u->pipe->input_filter;
+
+    u->input_filter = ngx_http_llm_watch_filter;
+    u->pipe->input_filter = ngx_http_llm_watch_pipe_filter;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_watch_filter(void *data, ssize_t bytes)
+{
+    ngx_http_request_t *r = data;
+
+    ngx_int_t            rc;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_llm_upstream_ctx(r);
+
+    rc = ctx->input_filter(data, bytes);
+
+    ctx->misframed = (rc == NGX_ERROR);
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_llm_watch_pipe_filter(ngx_event_pipe_t *p, ngx_buf_t *buf)
+{
+    ngx_int_t            rc;
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_llm_upstream_ctx(p->input_ctx);
+
+    rc = ctx->pipe_filter(p, buf);
+
+    ctx->misframed = (rc == NGX_ERROR);
+
+    return rc;
+}
 
 
 /* Bytes of the answer, those of the hold included. */
@@ -183,6 +251,15 @@ ngx_http_llm_watch_end(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         return NGX_DECLINED;
     }
 
+    if (rc == NGX_ERROR && !ctx->misframed) {
+
+        /* a full disk, for example: no break, and nothing more can be said */
+
+        ctx->no_last = 1;
+
+        return NGX_DECLINED;
+    }
+
     open = 0;
 
     if (ctx->watch) {
@@ -209,8 +286,6 @@ ngx_http_llm_watch_end(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
         return NGX_OK;
     }
-
-    /* NGX_ERROR: the answer is not what its framing says */
 
     if (rc != NGX_HTTP_BAD_GATEWAY && rc != NGX_HTTP_GATEWAY_TIME_OUT
         && rc != NGX_ERROR

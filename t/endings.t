@@ -421,6 +421,35 @@ subtest 'a slow caller is not a silent provider' => sub {
     }
 };
 
+subtest 'a disk that takes nothing is not the break of a provider' => sub {
+    my $temp = $gw->nginx->prefix . '/temp/proxy';
+    rename $temp, "$temp.away" or die $!;
+    $gw->nginx->file('temp/proxy', '');
+    $gw->nginx->expect_log(qr/temp\/proxy/);
+
+    for my $framing (qw(length chunked)) {
+        $a->behave({ body => 'x' x 3e7, framing => $framing })->forget;
+        my $http = $gw->call('/pair-on' . CHAT);
+        is $gw->logged->{llm_outcome}, 'truncated', $framing;
+        ok !$http->finish->complete;
+        is $gw->moved, 'a successful=1';
+    }
+
+    unlink $temp or die $!;
+    rename "$temp.away", $temp or die $!;
+};
+
+subtest 'but chunks that are none are' => sub {
+    for my $buffering (qw(off on)) {
+        $a->behave({ raw => "HTTP/1.1 200 OK\r\n"
+            . "transfer-encoding: chunked\r\n\r\n4\r\nabcd\r\nnonsense" });
+        my $r = $gw->ask("/pair-$buffering" . CHAT);
+        ok !$r->complete, "buffering $buffering";
+        is $gw->logged->{llm_outcome}, 'truncated';
+        is $gw->moved, 'a successful=1 stream_errors=1';
+    }
+};
+
 subtest 'a caller that stops reading is gone, and no silent provider' => sub {
     for my $buffering (qw(off on)) {
         $a->behave({ body => 'x' x 3e7 });
