@@ -26,6 +26,8 @@ static ngx_uint_t ngx_http_llm_slow(ngx_http_request_t *r,
 static ngx_http_llm_hold_e ngx_http_llm_wants_body(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx);
+static ngx_uint_t ngx_http_llm_goes_on(ngx_http_request_t *r,
+    ngx_uint_t mask);
 static void ngx_http_llm_choose_next(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault);
 
@@ -274,9 +276,12 @@ ngx_http_llm_answer_class(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
             return ngx_http_llm_commit(r, ctx, class);
         }
 
-        if (ngx_http_llm_all_throttled(ctx)
-            && (u->conf->next_upstream & NGX_HTTP_UPSTREAM_FT_HTTP_429))
-        {
+        if (ngx_http_llm_all_throttled(ctx)) {
+
+            if (!ngx_http_llm_goes_on(r, NGX_HTTP_UPSTREAM_FT_HTTP_429)) {
+                return ngx_http_llm_commit(r, ctx, class);
+            }
+
             /* makes nginx end with 429 in the place of 502 */
 
             u->headers_in.status_n = NGX_HTTP_TOO_MANY_REQUESTS;
@@ -348,7 +353,7 @@ ngx_http_llm_slow(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 }
 
 
-/* Whether every provider of the request wants a pause, or is at a limit. */
+/* Whether all that were to be asked want a pause, or are at their limit. */
 
 static ngx_uint_t
 ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx)
@@ -360,7 +365,7 @@ ngx_http_llm_all_throttled(ngx_http_llm_ctx_t *ctx)
 
         fare = &ctx->fares[i];
 
-        if (!fare->serves) {
+        if (!fare->tried && !fare->refused) {
             continue;
         }
 
@@ -449,14 +454,9 @@ ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_fault_e fault)
 {
     ngx_uint_t                 mask;
-    ngx_msec_t                 timeout;
-    ngx_http_upstream_t       *u;
     ngx_http_upstream_conf_t  *conf;
 
-    u = r->upstream;
-    conf = u->conf;
-
-    /* what nginx will ask itself, before it asks for another peer */
+    conf = r->upstream->conf;
 
     switch (fault) {
 
@@ -481,23 +481,37 @@ ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         mask = NGX_HTTP_UPSTREAM_FT_ERROR;
     }
 
+    if ((ctx->route->deadline
+         && ngx_current_msec - ctx->start >= ctx->route->deadline)
+        || (conf->next_upstream_tries
+            && ctx->attempts >= conf->next_upstream_tries)
+        || !ngx_http_llm_goes_on(r, mask))
+    {
+        return;
+    }
+
+    (void) ngx_http_llm_choose(ctx);
+}
+
+
+/* What nginx asks itself, where an attempt has ended so. */
+
+static ngx_uint_t
+ngx_http_llm_goes_on(ngx_http_request_t *r, ngx_uint_t mask)
+{
+    ngx_msec_t            timeout;
+    ngx_http_upstream_t  *u;
+
+    u = r->upstream;
+
     if (u->request_sent
         && (r->method & (NGX_HTTP_POST|NGX_HTTP_LOCK|NGX_HTTP_PATCH)))
     {
         mask |= NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT;
     }
 
-    timeout = conf->next_upstream_timeout;
+    timeout = u->conf->next_upstream_timeout;
 
-    if ((ctx->route->deadline
-         && ngx_current_msec - ctx->start >= ctx->route->deadline)
-        || (conf->next_upstream & mask) != mask
-        || (conf->next_upstream_tries
-            && ctx->attempts >= conf->next_upstream_tries)
-        || (timeout && ngx_current_msec - u->peer.start_time >= timeout))
-    {
-        return;
-    }
-
-    (void) ngx_http_llm_choose(ctx);
+    return (u->conf->next_upstream & mask) == mask
+           && !(timeout && ngx_current_msec - u->peer.start_time >= timeout);
 }

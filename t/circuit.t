@@ -302,6 +302,55 @@ subtest 'where all are busy, the caller is told so as one would' => sub {
     is logged($gw)->{outcome}, 'rejected';
 };
 
+subtest 'where no other may be asked, a busy one speaks for itself' => sub {
+    my %next = (
+        off  => 'off',
+        stay => 'error timeout http_429',
+        post => 'error timeout invalid_header http_429',
+        mute => 'error timeout invalid_header non_idempotent',
+    );
+    for my $providers ('a', 'a b') {
+        for my $name (sort keys %next) {
+            my @only = $name eq 'mute' ? ('a') : split ' ', $providers;
+            my $gw = gateway(map { ($_ => '') } @only);
+            $gw->configure(locations => {
+                '/' => "proxy_next_upstream $next{$name};",
+            });
+            $gw->nginx->reload;
+
+            $gw->provider('a')->behave({ status => 429,
+                headers => { 'retry-after' => 20 }, message => 'not now' });
+            my $r = $gw->ask;
+            is $r->status, 429, "$name of @only";
+            is $r->json->{error}{message}, 'not now';
+            is $r->header('retry-after'), 20;
+            is $r->header('x-llm-provider'), 'a';
+            is $gw->moved, 'a throttled=1';
+            is_deeply logged($gw), {
+                status => 429, provider => 'a', attempts => 1, fallback => 0,
+                reject => '-', outcome => 'ok',
+            };
+        }
+    }
+
+    my $gw = gateway(a => '', b => 'limit rpm=1;');
+    $gw->provider('a')->behave({ status => 429,
+        headers => { 'retry-after' => '0.01' } });
+    is $gw->ask->header('x-llm-provider'), 'b';
+    ok $gw->wait_for(sub { !$gw->status('a')->{throttled_for} });
+    is $gw->ask->status, 429, 'nor where the other is at its limit';
+    is $gw->moved, 'a throttled=2, b successful=1 rejected=1';
+
+    $gw = gateway(a => '', b => '');
+    $gw->configure(locations => { '/' => 'proxy_next_upstream_tries 1;' });
+    $gw->nginx->reload;
+    $gw->provider('a')->behave(429);
+    my $r = $gw->ask;
+    is $r->status, 429, 'there is no second try';
+    is $r->json->{error}{code}, 'rate_limit_exceeded';
+    is $gw->moved, 'a throttled=1';
+};
+
 subtest 'where one is busy and one is broken, it is no rate limit' => sub {
     my $gw = gateway(a => 'circuit failure_threshold=1;', b => '');
     $gw->provider('a')->behave(500);
