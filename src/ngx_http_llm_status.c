@@ -480,16 +480,60 @@ ngx_http_llm_status_time(uint64_t ms)
 }
 
 
-/* names come from the configuration and may be in any encoding */
+/*
+ * Names come from the configuration and may be in any encoding, but JSON is
+ * UTF-8: every byte that is none stands as U+FFFD.
+ */
 
 static json_t *
 ngx_http_llm_status_string(ngx_str_t *s)
 {
+    size_t   n, left;
+    u_char  *text, *dst, *src, *last;
     json_t  *string;
 
     string = json_stringn((char *) s->data, s->len);
 
-    return string ? string : json_stringn_nocheck((char *) s->data, s->len);
+    if (string) {
+        return string;
+    }
+
+    text = ngx_alloc(3 * s->len, ngx_cycle->log);
+    if (text == NULL) {
+        return NULL;
+    }
+
+    dst = text;
+    last = s->data + s->len;
+
+    for (src = s->data; src < last; src += n) {
+
+        left = ngx_min(4, last - src);
+
+        for (n = 1; n <= left; n++) {
+
+            string = json_stringn((char *) src, n);
+
+            if (string) {
+                break;
+            }
+        }
+
+        if (string) {
+            json_decref(string);
+            dst = ngx_cpymem(dst, src, n);
+
+        } else {
+            dst = ngx_cpymem(dst, "\xef\xbf\xbd", 3);
+            n = 1;
+        }
+    }
+
+    string = json_stringn((char *) text, dst - text);
+
+    ngx_free(text);
+
+    return string;
 }
 
 
