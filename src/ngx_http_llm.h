@@ -358,7 +358,6 @@ typedef struct {
     ngx_str_t                     file;
     ngx_uint_t                    line;
     struct ngx_http_llm_loc_conf_s  *conf;
-    ngx_http_core_loc_conf_t     *clcf;
 } ngx_http_llm_pass_t;
 
 
@@ -367,8 +366,11 @@ typedef struct ngx_http_llm_loc_conf_s {
     ngx_http_complex_value_t     *route_value;    /* llm_pass $variable */
     ngx_str_t                     prefix;         /* replaced by the base */
     ngx_uint_t                    id;             /* of the location */
+#if (NGX_HTTP_SSL)
     ngx_ssl_session_t           **sessions;       /* by provider */
+#endif
     ngx_http_handler_pt           handler;        /* that llm_pass stands on */
+    ngx_http_core_loc_conf_t     *location;       /* around an "if", too */
     unsigned                      gate:1;
     unsigned                      pass:1;
     unsigned                      prefix_set:1;
@@ -500,11 +502,11 @@ struct ngx_http_llm_ctx_s {
     ngx_int_t                   (*process_header)(ngx_http_request_t *r);
     void                        (*finalize_request)(ngx_http_request_t *r,
                                      ngx_int_t rc);
-    ngx_http_handler_pt           content_handler;
-
     ngx_int_t                   (*input_filter_init)(void *data);
     ngx_int_t                   (*input_filter)(void *data, ssize_t bytes);
     ngx_event_pipe_input_filter_pt  pipe_filter;
+    ngx_http_handler_pt           content_handler;
+
     /* the answer */
 
     ngx_http_llm_usage_t         *usage;          /* NULL: none is told */
@@ -534,13 +536,13 @@ struct ngx_http_llm_ctx_s {
     unsigned                      watch:1;        /* the stream goes on */
     unsigned                      finished:1;     /* the stream said so */
     unsigned                      broken:1;       /* and was counted as such */
+    unsigned                      misframed:1;    /* no HTTP any more */
     unsigned                      dead:1;         /* nothing more is passed */
     unsigned                      no_last:1;      /* must not look complete */
     unsigned                      usage_over:1;   /* and was counted */
     unsigned                      usage_told:1;
     unsigned                      injected:1;     /* we asked for the usage */
     unsigned                      taken:1;        /* bytes of the stream */
-    unsigned                      misframed:1;    /* no HTTP any more */
     unsigned                      error_sent:1;
     unsigned                      filter_only:1;  /* no gate was passed */
     unsigned                      fallback:1;     /* not the first choice */
@@ -617,10 +619,8 @@ ngx_http_llm_route_t *ngx_http_llm_find_route(ngx_http_llm_main_conf_t *mcf,
 
 char *ngx_http_llm_resolve_names(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
-
-ngx_uint_t ngx_http_llm_has_tls(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_route_t *route);
-
+char *ngx_http_llm_check_gate(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *conf,
+    ngx_uint_t other);
 /* governed: request headers that providers set, or that none may see */
 
 ngx_int_t ngx_http_llm_governed_init(ngx_conf_t *cf,
@@ -676,14 +676,14 @@ ngx_int_t ngx_http_llm_set_route(ngx_http_llm_ctx_t *ctx,
 ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
 llm_call_t ngx_http_llm_call(ngx_http_llm_ctx_t *ctx);
 
-/* body: the caller's, and as a provider wants it */
-
-ngx_int_t ngx_http_llm_body_scan(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx);
 /* clone: a request that begins behind the gate */
 
 ngx_http_llm_ctx_t *ngx_http_llm_clone_ctx(ngx_http_request_t *r);
 
+/* body: the caller's, and as a provider wants it */
+
+ngx_int_t ngx_http_llm_body_scan(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_body_read(ngx_http_request_t *r,
     ngx_http_llm_scan_pt scan, void *scanner);
 ngx_int_t ngx_http_llm_body_chain(ngx_http_request_t *r,

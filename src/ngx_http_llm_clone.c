@@ -53,6 +53,7 @@ ngx_http_llm_clone_ctx(ngx_http_request_t *r)
     ctx->model_start = parent->model_start;
     ctx->model_end = parent->model_end;
     ctx->estimate = parent->estimate;
+    ctx->inject = parent->inject;
     ctx->json = parent->json;
     ctx->stream = parent->stream;
 

@@ -37,6 +37,15 @@ ngx_http_llm_endpoint(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     rest = value[1];
 
     if (ngx_strncasecmp(rest.data, (u_char *) "https://", 8) == 0) {
+
+#if !(NGX_HTTP_SSL)
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"endpoint\" of \"llm_provider\" \"%V\" is "
+                           "https: expected an nginx that was built "
+                           "--with-http_ssl_module", &provider->name);
+        return NGX_CONF_ERROR;
+#endif
+
         ngx_str_set(&provider->schema, "https://");
         provider->ssl = 1;
         port = 443;

@@ -7,12 +7,11 @@
 #include "ngx_http_llm.h"
 
 
-/* what an attempt must be allowed to end with for another one to follow */
-
-#define NGX_HTTP_LLM_NEXT_UPSTREAM                                            \
-    (NGX_HTTP_UPSTREAM_FT_ERROR|NGX_HTTP_UPSTREAM_FT_TIMEOUT                  \
-     |NGX_HTTP_UPSTREAM_FT_INVALID_HEADER                                     \
-     |NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT)
+#if (NGX_HTTP_SSL)
+#define NGX_HTTP_LLM_SCHEMA  "https://"
+#else
+#define NGX_HTTP_LLM_SCHEMA  "http://"
+#endif
 
 
 static char *ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -353,7 +352,6 @@ ngx_http_llm_add_pass(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf)
     pass->file = cf->conf_file->file.name;
     pass->line = cf->conf_file->line;
     pass->conf = llcf;
-    pass->clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     llcf->id = mcf->passes.nelts;
 
@@ -396,14 +394,14 @@ ngx_http_llm_proxy_pass(ngx_conf_t *cf, ngx_str_t *route)
     ngx_array_t    *saved, args;
     ngx_command_t  *cmd;
 
-    url.len = sizeof("https://") - 1 + route->len;
+    url.len = sizeof(NGX_HTTP_LLM_SCHEMA) - 1 + route->len;
 
     url.data = ngx_pnalloc(cf->pool, url.len + 1);
     if (url.data == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    ngx_sprintf(url.data, "https://%V%Z", route);
+    ngx_sprintf(url.data, NGX_HTTP_LLM_SCHEMA "%V%Z", route);
 
     if (ngx_array_init(&args, cf->temp_pool, 2, sizeof(ngx_str_t)) != NGX_OK) {
         return NGX_CONF_ERROR;
@@ -546,12 +544,12 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_uint_t                 other;
     ngx_http_core_loc_conf_t  *clcf;
-    ngx_http_llm_main_conf_t  *mcf;
-    ngx_http_upstream_conf_t  *upstream;
 
     other = 0;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    conf->location = clcf->noname ? prev->location : clcf;
 
     /* "if" and "limit_except" stay inside of their location's gate */
 
@@ -567,46 +565,7 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_OK;
     }
 
-    /* the first member of the proxy module's conf, merged by now */
-
-    upstream = ngx_http_conf_get_module_loc_conf(cf, ngx_http_proxy_module);
-    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
-
-    if (conf->pass
-        && (other
-            || (clcf->handler && clcf->handler != conf->handler)
-            || (conf->route && upstream->upstream != conf->route->uscf)))
-    {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"llm_pass\" for location \"%V\" is together with "
-                      "another directive that answers requests: expected "
-                      "that in a location of its own", &clcf->name);
-        return NGX_CONF_ERROR;
-    }
-
-    /* since 1.23.1 there is always something, but perhaps without settings */
-
-    if ((upstream->ssl == NULL || upstream->ssl->ctx == NULL)
-        && ngx_http_llm_has_tls(mcf, conf->route))
-    {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"llm_gate\" in location \"%V\" needs "
-                      "\"proxy_pass https://ROUTE\": "
-                      "some endpoints are https", &clcf->name);
-        return NGX_CONF_ERROR;
-    }
-
-    if ((upstream->next_upstream & NGX_HTTP_LLM_NEXT_UPSTREAM)
-        != NGX_HTTP_LLM_NEXT_UPSTREAM)
-    {
-        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
-                      "\"proxy_next_upstream\" for location \"%V\" lacks one "
-                      "of \"error timeout invalid_header non_idempotent\": "
-                      "requests will not fail over to other providers",
-                      &clcf->name);
-    }
-
-    return NGX_CONF_OK;
+    return ngx_http_llm_check_gate(cf, conf, other);
 }
 
 
@@ -668,8 +627,6 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
 static void
 ngx_http_llm_exit_process(ngx_cycle_t *cycle)
 {
-    ngx_uint_t                 i, n;
-    ngx_http_llm_pass_t       *pass;
     ngx_http_llm_main_conf_t  *mcf;
 
     mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_llm_module);
@@ -680,18 +637,7 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
 
     ngx_http_llm_zone_leave(mcf);
 
-    pass = mcf->passes.elts;
-
-    for (i = 0; i < mcf->passes.nelts; i++) {
-
-        if (pass[i].conf->sessions == NULL) {
-            continue;
-        }
-
-        for (n = 0; n < mcf->providers.nelts; n++) {
-            if (pass[i].conf->sessions[n]) {
-                ngx_ssl_free_session(pass[i].conf->sessions[n]);
-            }
-        }
-    }
+#if (NGX_HTTP_SSL)
+    ngx_http_llm_free_sessions(mcf);
+#endif
 }

@@ -8,15 +8,30 @@
 
 
 /*
- * What the names in a configuration stand for, once all of it is read.
+ * What the names in a configuration stand for, once all of it is read, and
+ * whether what stands in a gate's location goes together.
  */
+
+
+/* what an attempt must be allowed to end with for another one to follow */
+
+#define NGX_HTTP_LLM_NEXT_UPSTREAM                                            \
+    (NGX_HTTP_UPSTREAM_FT_ERROR|NGX_HTTP_UPSTREAM_FT_TIMEOUT                  \
+     |NGX_HTTP_UPSTREAM_FT_INVALID_HEADER                                     \
+     |NGX_HTTP_UPSTREAM_FT_NON_IDEMPOTENT)
 
 
 static char *ngx_http_llm_check_upstreams(ngx_conf_t *cf);
 static char *ngx_http_llm_resolve_pass(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_llm_pass_t *pass);
+static char *ngx_http_llm_resolve_prefix(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_http_llm_loc_conf_t *llcf);
 static ngx_uint_t ngx_http_llm_has_base(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_route_t *route);
+#if (NGX_HTTP_SSL)
+static ngx_uint_t ngx_http_llm_has_tls(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_route_t *route);
+#endif
 
 
 /* What the directives of an upstream{} can not see while they are read. */
@@ -129,12 +144,9 @@ static char *
 ngx_http_llm_resolve_pass(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_pass_t *pass)
 {
-    ngx_uint_t                 by_prefix;
-    ngx_http_llm_loc_conf_t   *llcf;
-    ngx_http_core_loc_conf_t  *clcf;
+    ngx_http_llm_loc_conf_t  *llcf;
 
     llcf = pass->conf;
-    clcf = pass->clcf;
 
     if (llcf->route_value == NULL) {
 
@@ -150,15 +162,115 @@ ngx_http_llm_resolve_pass(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
         }
     }
 
+#if (NGX_HTTP_SSL)
+
     llcf->sessions = ngx_pcalloc(cf->pool, mcf->providers.nelts
                                            * sizeof(ngx_ssl_session_t *));
     if (llcf->sessions == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    if (llcf->prefix_set || llcf->models) {
+#endif
+
+    return NGX_CONF_OK;
+}
+
+
+/*
+ * A location with a gate, when all of its directives are known; other: it has
+ * another one that answers requests.
+ */
+
+char *
+ngx_http_llm_check_gate(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *conf,
+    ngx_uint_t other)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+    ngx_http_llm_main_conf_t  *mcf;
+    ngx_http_upstream_conf_t  *upstream;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    /* the first member of the proxy module's conf, merged by now */
+
+    upstream = ngx_http_conf_get_module_loc_conf(cf, ngx_http_proxy_module);
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+
+    if (ngx_http_llm_resolve_prefix(cf, mcf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->pass
+        && (other
+            || (clcf->handler && clcf->handler != conf->handler)
+            || (conf->route && upstream->upstream != conf->route->uscf)))
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"llm_pass\" for location \"%V\" is together with "
+                      "another directive that answers requests: expected "
+                      "that in a location of its own", &clcf->name);
+        return NGX_CONF_ERROR;
+    }
+
+#if (NGX_HTTP_SSL)
+
+    /* since 1.23.1 there is always something, but perhaps without settings */
+
+    if ((upstream->ssl == NULL || upstream->ssl->ctx == NULL)
+        && ngx_http_llm_has_tls(mcf, conf->route))
+    {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"llm_gate\" in location \"%V\" needs "
+                      "\"proxy_pass https://ROUTE\": "
+                      "some endpoints are https", &clcf->name);
+        return NGX_CONF_ERROR;
+    }
+
+#endif
+
+    if ((upstream->next_upstream & NGX_HTTP_LLM_NEXT_UPSTREAM)
+        != NGX_HTTP_LLM_NEXT_UPSTREAM)
+    {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "\"proxy_next_upstream\" for location \"%V\" lacks one "
+                      "of \"error timeout invalid_header non_idempotent\": "
+                      "requests will not fail over to other providers",
+                      &clcf->name);
+    }
+
+#if (NGX_HTTP_CACHE)
+
+    if (upstream->cache && !upstream->buffering) {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "\"proxy_cache\" for location \"%V\" stores nothing: "
+                      "expected \"proxy_buffering on\" with it",
+                      &clcf->name);
+    }
+
+#endif
+
+    return NGX_CONF_OK;
+}
+
+
+/*
+ * The part of a request's URI that the path of an endpoint replaces, once it
+ * is known in which location an "if" is.
+ */
+
+static char *
+ngx_http_llm_resolve_prefix(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_loc_conf_t *llcf)
+{
+    ngx_uint_t                 by_prefix;
+    ngx_http_llm_pass_t       *pass;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (llcf->prefix_set) {
         return NGX_CONF_OK;
     }
+
+    clcf = llcf->location;
 
     by_prefix = !clcf->named;
 #if (NGX_PCRE)
@@ -170,17 +282,21 @@ ngx_http_llm_resolve_pass(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
         return NGX_CONF_OK;
     }
 
-    if (ngx_http_llm_has_base(mcf, llcf->route)) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "\"%V\" in %V:%ui is in a location that is given by a "
-                      "regular expression or by name: expected "
-                      "\"prefix=/URI\", the part of the request's URI that "
-                      "the path of an \"endpoint\" replaces",
-                      &pass->directive, &pass->file, pass->line);
-        return NGX_CONF_ERROR;
+    if (!ngx_http_llm_has_base(mcf, llcf->route)) {
+        return NGX_CONF_OK;
     }
 
-    return NGX_CONF_OK;
+    pass = mcf->passes.elts;
+    pass += llcf->id - 1;
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "\"%V\" in %V:%ui is in a location that is given by a "
+                  "regular expression or by name: expected "
+                  "\"prefix=/URI\", the part of the request's URI that "
+                  "the path of an \"endpoint\" replaces",
+                  &pass->directive, &pass->file, pass->line);
+
+    return NGX_CONF_ERROR;
 }
 
 
@@ -218,9 +334,11 @@ ngx_http_llm_has_base(ngx_http_llm_main_conf_t *mcf,
 }
 
 
+#if (NGX_HTTP_SSL)
+
 /* Whether an endpoint of the route, or of any where NULL, is https. */
 
-ngx_uint_t
+static ngx_uint_t
 ngx_http_llm_has_tls(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_route_t *route)
 {
@@ -241,3 +359,5 @@ ngx_http_llm_has_tls(ngx_http_llm_main_conf_t *mcf,
 
     return 0;
 }
+
+#endif

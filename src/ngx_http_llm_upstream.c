@@ -149,6 +149,10 @@ ngx_http_llm_init_peer(ngx_http_request_t *r,
     ctx = ngx_http_get_module_ctx(r, ngx_http_llm_module);
     u = r->upstream;
 
+    if (ctx == NULL) {
+        ctx = ngx_http_llm_clone_ctx(r);
+    }
+
     if (ctx == NULL || ctx->route->uscf != us
         || u->output.tag != (ngx_buf_tag_t) &ngx_http_proxy_module)
     {
@@ -171,10 +175,6 @@ ngx_http_llm_init_peer(ngx_http_request_t *r,
 #if (NGX_HTTP_SSL)
     u->peer.set_session = ngx_http_llm_set_session;
     u->peer.save_session = ngx_http_llm_save_session;
-    if (ctx == NULL) {
-        ctx = ngx_http_llm_clone_ctx(r);
-    }
-
 #endif
 
     return NGX_OK;
@@ -645,6 +645,29 @@ ngx_http_llm_save_session(ngx_peer_connection_t *pc, void *data)
     }
 
     *saved = session;
+}
+
+
+void
+ngx_http_llm_free_sessions(ngx_http_llm_main_conf_t *mcf)
+{
+    ngx_uint_t            i, n;
+    ngx_http_llm_pass_t  *pass;
+
+    pass = mcf->passes.elts;
+
+    for (i = 0; i < mcf->passes.nelts; i++) {
+
+        if (pass[i].conf->sessions == NULL) {
+            continue;
+        }
+
+        for (n = 0; n < mcf->providers.nelts; n++) {
+            if (pass[i].conf->sessions[n]) {
+                ngx_ssl_free_session(pass[i].conf->sessions[n]);
+            }
+        }
+    }
 }
 
 #endif

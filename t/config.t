@@ -397,6 +397,20 @@ subtest 'names' => sub {
                     . ' endpoint http://127.0.0.1; }'),
             qr/"llm_provider"/, qr/invalid name/, qr/expected/);
     }
+    my $other = "g\xe4nge\xff\xc3\xbc\xf0\x9f\xed\xa0\x80";
+    accepts(conf(
+        http   => "upstream $other { llm_use a; }",
+        server => "location /x { llm_pass $other; }"
+            . 'location = /status { llm_status; }',
+    ));
+    $nginx->start;
+    my $r = LLM::HTTP->new($nginx->url)->get('/status');
+    is $r->status, 200, 'an upstream in another encoding';
+    my $what = "\x{fffd}";
+    is_deeply [ map { $_->{name} } @{ $r->json->{routes} } ],
+        [ 'llm', "g${what}nge$what\xfc" . $what x 5 ], 'and what is UTF-8';
+    $nginx->stop;
+
     refuses('a directive nobody knows' => conf(provider => 'endpiont x;'),
         qr/unknown directive "endpiont"/);
     refuses('a directive of another place' =>
@@ -454,6 +468,21 @@ subtest 'llm_pass and llm_gate' => sub {
     refuses('a name without prefix=' =>
             conf(server => 'location @x { llm_pass llm; }'),
         qr/"llm_pass"/, qr/by name/, qr{expected.*"prefix=/URI"});
+    for my $inside ('if ($arg_x) { llm_pass llm; }',
+        'if ($arg_x) { llm_gate llm; proxy_pass http://llm; }',
+        'llm_pass llm; limit_except POST { deny all; }')
+    {
+        refuses("in a regular expression: $inside" =>
+                conf(server => "location ~ ^/x { $inside }"),
+            qr/"llm_(?:pass|gate)"/, qr/regular expression/,
+            qr{expected.*"prefix=/URI"}, qr/nginx\.conf:\d+/);
+        refuses("in a name: $inside" =>
+                conf(server => "location \@x { $inside }"),
+            qr/by name/, qr{expected.*"prefix=/URI"});
+        accepts(conf(server => "location ~ ^/x { $inside }"
+            =~ s/_(pass|gate) llm;/_$1 llm prefix=\/x;/r));
+        accepts(conf(server => "location /x { $inside }"));
+    }
     refuses('a variable route in a regular expression' =>
             conf(server => 'location ~ ^/x { llm_pass $arg_r; }'),
         qr/"llm_pass"/, qr{expected.*"prefix=/URI"});
@@ -497,6 +526,22 @@ subtest 'llm_pass and llm_gate' => sub {
 subtest 'failover that a proxy_next_upstream turns off is warned of' => sub {
     my $out = accepts(conf(pass => 'llm_pass llm; proxy_next_upstream off;'));
     like $out, qr/\[warn\].*"proxy_next_upstream".*"\/v1\/"/;
+};
+
+subtest 'a cache that would store nothing is warned of' => sub {
+    my $cache = 'proxy_cache_path {{prefix}}/cache keys_zone=c:1m;';
+    for my $pass ('llm_pass llm;', 'llm_gate llm; proxy_pass https://llm;') {
+        my $out = accepts(conf(http => $cache,
+            pass => "$pass proxy_cache c;"));
+        like $out, qr/\[warn\].*"proxy_cache".*"\/v1\/".*"proxy_buffering on"/;
+        $out = accepts(conf(http => $cache,
+            pass => "$pass proxy_cache c; proxy_buffering on;"));
+        unlike $out, qr/warn/;
+    }
+    my $out = accepts(conf(http => "$cache proxy_cache c;",
+        pass => 'llm_pass llm; proxy_cache off;',
+        server => 'location / { proxy_pass http://127.0.0.1:9; }'));
+    unlike $out, qr/warn/, 'only where it is one';
 };
 
 subtest 'a host that is not found does not take the gateway down' => sub {
