@@ -701,6 +701,14 @@ subtest 'a stream that is stored is read, too' => sub {
     my $r = $gw->ask('/stored' . CHAT, { model => 'm', stream => \1 });
     like $r->body, qr/"prompt_tokens":21/;
     logged_is(a => { input => 21, output => 22 });
+
+    forget();
+    my $bad = $CHUNK =~ s/\}\n/,"usage":{"prompt_tokens":-1}}\n/r;
+    $a->behave({ events => [ $bad, \0.02, $STOP . $EXTRA . $DONE ] });
+    $gw->ask('/stored' . CHAT, { model => 'm', stream => \1 });
+    my %took = (input => 7, output => 3);
+    is_deeply changes(providers => 'a'),
+        counts(a => \%took, told => 1, bad => 1), 'once';
 };
 
 subtest 'an answer that says no is the caller\'s to read' => sub {
