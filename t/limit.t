@@ -33,7 +33,7 @@ my @callers = map { caller_of($minute) } 1 .. 16;
 ok $minute->provider('a')->wait_requests(1), 'the minute begins';
 my $began = time;
 
-subtest 'who is over the limit goes to the next, and that is no failure' => sub {
+subtest 'who is over the limit goes to the next: that is no failure' => sub {
     my $gw = gateway([ a => 'limit rpm=2; circuit failure_threshold=1;',
         b => 'limit rpm=1;', c => '' ]);
     is join('', map { asked($gw) } 1 .. 5), 'aabcc';
