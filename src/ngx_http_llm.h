@@ -584,10 +584,6 @@ void ngx_http_llm_words_init(ngx_http_llm_word_t *words, void *conf);
 char *ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words,
     ngx_uint_t n, void *conf);
 
-/* module: llm_pass, llm_gate, and what stands on a route as they do */
-
-char *ngx_http_llm_add_pass(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf);
-
 /* provider: llm_provider {} */
 
 char *ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
@@ -612,11 +608,14 @@ char *ngx_http_llm_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 void *ngx_http_llm_create_route(ngx_conf_t *cf);
 char *ngx_http_llm_route_candidates(ngx_conf_t *cf,
     ngx_http_llm_route_t *route);
+ngx_http_llm_route_t *ngx_http_llm_eval_route(ngx_http_request_t *r,
+    ngx_http_llm_loc_conf_t *llcf);
 ngx_http_llm_route_t *ngx_http_llm_find_route(ngx_http_llm_main_conf_t *mcf,
     ngx_str_t *name);
 
 /* names: what they stand for */
 
+char *ngx_http_llm_add_pass(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf);
 char *ngx_http_llm_resolve_names(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
 char *ngx_http_llm_check_gate(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *conf,
@@ -664,8 +663,6 @@ uint64_t ngx_http_llm_stopwatch(void);
 /* gate: before anything is sent */
 
 ngx_int_t ngx_http_llm_gate_handler(ngx_http_request_t *r);
-ngx_http_llm_route_t *ngx_http_llm_eval_route(ngx_http_request_t *r,
-    ngx_http_llm_loc_conf_t *llcf);
 
 /* ctx: what is known of a request */
 
@@ -674,6 +671,7 @@ ngx_http_llm_ctx_t *ngx_http_llm_create_ctx(ngx_http_request_t *r,
 ngx_int_t ngx_http_llm_set_route(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_route_t *route);
 ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
+ngx_http_llm_ctx_t *ngx_http_llm_upstream_ctx(ngx_http_request_t *r);
 llm_call_t ngx_http_llm_call(ngx_http_llm_ctx_t *ctx);
 
 /* clone: a request that begins behind the gate */
@@ -744,7 +742,6 @@ ngx_int_t ngx_http_llm_request_create(ngx_http_request_t *r,
 ngx_int_t ngx_http_llm_content_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_llm_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
-ngx_http_llm_ctx_t *ngx_http_llm_upstream_ctx(ngx_http_request_t *r);
 #if (NGX_HTTP_SSL)
 void ngx_http_llm_free_sessions(ngx_http_llm_main_conf_t *mcf);
 #endif
@@ -819,6 +816,7 @@ void ngx_http_llm_expire(ngx_event_t *ev);
 
 /* error: refusals and nginx's own errors as JSON */
 
+ngx_uint_t ngx_http_llm_speaks_anthropic(ngx_http_request_t *r);
 ngx_int_t ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_no_model(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
@@ -846,7 +844,6 @@ ngx_int_t ngx_http_llm_filter_init(ngx_conf_t *cf);
 
 char *ngx_http_llm_models(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_llm_models_handler(ngx_http_request_t *r);
-ngx_uint_t ngx_http_llm_speaks_anthropic(ngx_http_request_t *r);
 
 /* status */
 

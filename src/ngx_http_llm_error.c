@@ -58,6 +58,10 @@ static const char  *ngx_http_llm_limits[] = {
 };
 
 
+static ngx_str_t  ngx_http_llm_version_header =
+                                           ngx_string("anthropic-version");
+
+
 static ngx_http_llm_error_t  ngx_http_llm_errors[] = {
 
     { 400, "invalid_request_error", "invalid_request_error",
@@ -633,4 +637,15 @@ ngx_http_llm_is_anthropic(ngx_http_request_t *r)
     p += sizeof("/messages") - 1;
 
     return p == last || *p == '/';
+}
+
+
+/* Whether the caller is a client of Anthropic's: they all send a version. */
+
+ngx_uint_t
+ngx_http_llm_speaks_anthropic(ngx_http_request_t *r)
+{
+    return ngx_http_llm_find_header(&r->headers_in.headers,
+                                    &ngx_http_llm_version_header)
+           != NULL;
 }

@@ -31,10 +31,6 @@ static ngx_int_t ngx_http_llm_models_send(ngx_http_request_t *r,
     json_t *json);
 
 
-static ngx_str_t  ngx_http_llm_version_header =
-                                           ngx_string("anthropic-version");
-
-
 /* llm_models ROUTE */
 
 char *
@@ -125,17 +121,6 @@ ngx_http_llm_models_handler(ngx_http_request_t *r)
     json_decref(json);
 
     return rc;
-}
-
-
-/* Whether the caller is a client of Anthropic's: they all send a version. */
-
-ngx_uint_t
-ngx_http_llm_speaks_anthropic(ngx_http_request_t *r)
-{
-    return ngx_http_llm_find_header(&r->headers_in.headers,
-                                    &ngx_http_llm_version_header)
-           != NULL;
 }
 
 

@@ -320,65 +320,6 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* DIRECTIVE ROUTE: notes where it stands, and what the route's name is. */
-
-char *
-ngx_http_llm_add_pass(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf)
-{
-    ngx_str_t                         *value;
-    ngx_http_llm_pass_t               *pass;
-    ngx_http_llm_main_conf_t          *mcf;
-    ngx_http_compile_complex_value_t   ccv;
-
-    value = cf->args->elts;
-
-    if (value[1].len == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "empty route in \"%V\": expected the name of an "
-                           "\"upstream\" with \"llm_use\"", &value[0]);
-        return NGX_CONF_ERROR;
-    }
-
-    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
-
-    pass = ngx_array_push(&mcf->passes);
-    if (pass == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(pass, sizeof(ngx_http_llm_pass_t));
-
-    pass->directive = value[0];
-    pass->file = cf->conf_file->file.name;
-    pass->line = cf->conf_file->line;
-    pass->conf = llcf;
-
-    llcf->id = mcf->passes.nelts;
-
-    if (ngx_http_script_variables_count(&value[1]) == 0) {
-        pass->route = value[1];
-        return NGX_CONF_OK;
-    }
-
-    llcf->route_value = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (llcf->route_value == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = llcf->route_value;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
-}
-
-
 /*
  * Says "proxy_pass https://ROUTE" in this location.  It is https whatever
  * the endpoints are: an attempt may go without the TLS that the location

@@ -559,3 +559,34 @@ ngx_http_llm_find_route(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name)
 
     return NULL;
 }
+
+
+/* The route of a location, by the variables of its name. */
+
+ngx_http_llm_route_t *
+ngx_http_llm_eval_route(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf)
+{
+    ngx_str_t                  name;
+    ngx_http_llm_route_t      *route;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (llcf->route) {
+        return llcf->route;
+    }
+
+    if (ngx_http_complex_value(r, llcf->route_value, &name) != NGX_OK) {
+        return NULL;
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+    route = ngx_http_llm_find_route(mcf, &name);
+
+    if (route == NULL) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "llm: unknown route \"%V\": expected the name of an "
+                      "\"upstream\" with \"llm_use\"", &name);
+    }
+
+    return route;
+}

@@ -108,26 +108,6 @@ ngx_http_llm_hook(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 }
 
 
-/*
- * The context of the upstream that has our hooks: a filter may have given the
- * request to another gate in the middle of an answer.
- */
-
-ngx_http_llm_ctx_t *
-ngx_http_llm_upstream_ctx(ngx_http_request_t *r)
-{
-    ngx_http_llm_ctx_t  *ctx;
-
-    ctx = ngx_http_llm_get_ctx(r);
-
-    while (ctx->upstream != r->upstream) {
-        ctx = ctx->previous;
-    }
-
-    return ctx;
-}
-
-
 /* The request is made in get_peer(), for the provider of each attempt. */
 
 static ngx_int_t

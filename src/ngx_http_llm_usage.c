@@ -19,7 +19,6 @@ static ngx_int_t ngx_http_llm_usage_filter_init(void *data);
 static ngx_int_t ngx_http_llm_usage_pipe_filter(ngx_event_pipe_t *p,
     ngx_buf_t *buf);
 static ngx_int_t ngx_http_llm_usage_filter(void *data, ssize_t bytes);
-static ngx_http_llm_ctx_t *ngx_http_llm_usage_ctx(ngx_http_request_t *r);
 static void ngx_http_llm_usage_read(ngx_http_llm_ctx_t *ctx, ngx_chain_t *in);
 static void ngx_http_llm_usage_count(llm_counters_t *counters,
     ngx_http_llm_ctx_t *ctx);
@@ -93,7 +92,7 @@ ngx_http_llm_usage_filter_init(void *data)
     ngx_http_llm_usage_t  *usage;
 
     u = r->upstream;
-    ctx = ngx_http_llm_usage_ctx(r);
+    ctx = ngx_http_llm_upstream_ctx(r);
     usage = ctx->usage;
 
     rc = usage->filter_init(data);
@@ -119,7 +118,7 @@ ngx_http_llm_usage_pipe_filter(ngx_event_pipe_t *p, ngx_buf_t *buf)
     ngx_chain_t        **last;
     ngx_http_llm_ctx_t  *ctx;
 
-    ctx = ngx_http_llm_usage_ctx(p->input_ctx);
+    ctx = ngx_http_llm_upstream_ctx(p->input_ctx);
 
     last = p->in ? p->last_in : &p->in;
 
@@ -140,7 +139,7 @@ ngx_http_llm_usage_filter(void *data, ssize_t bytes)
     ngx_chain_t        **last;
     ngx_http_llm_ctx_t  *ctx;
 
-    ctx = ngx_http_llm_usage_ctx(r);
+    ctx = ngx_http_llm_upstream_ctx(r);
 
     for (last = &r->upstream->out_bufs; *last; last = &(*last)->next) {
         /* void */
@@ -151,21 +150,6 @@ ngx_http_llm_usage_filter(void *data, ssize_t bytes)
     ngx_http_llm_usage_read(ctx, *last);
 
     return rc;
-}
-
-
-static ngx_http_llm_ctx_t *
-ngx_http_llm_usage_ctx(ngx_http_request_t *r)
-{
-    ngx_http_llm_ctx_t  *ctx;
-
-    ctx = ngx_http_llm_get_ctx(r);
-
-    while (ctx->upstream != r->upstream) {
-        ctx = ctx->previous;
-    }
-
-    return ctx;
 }
 
 
