@@ -375,6 +375,8 @@ llm_limit_t
 ngx_http_llm_peek_limits(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider, uint32_t *wait)
 {
+    uint64_t                   tokens;
+    llm_limit_conf_t           limits;
     ngx_http_llm_main_conf_t  *mcf;
 
     if (!provider->limited) {
@@ -384,9 +386,18 @@ ngx_http_llm_peek_limits(ngx_http_llm_ctx_t *ctx,
 
     mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
 
-    return llm_limits_peek(provider->record->limits, &provider->limits,
-                           ngx_http_llm_time(mcf), ngx_http_llm_tokens(ctx),
-                           wait);
+    limits = provider->limits;
+    tokens = ngx_http_llm_tokens(ctx);
+
+    if (tokens == 0) {
+
+        /* the body is not read: to look at all tokens would be for nothing */
+
+        limits.tpm = 0;
+    }
+
+    return llm_limits_peek(provider->record->limits, &limits,
+                           ngx_http_llm_time(mcf), tokens, wait);
 }
 
 
