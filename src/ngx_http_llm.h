@@ -28,6 +28,7 @@
 #include "llm_select.h"
 #include "llm_sse.h"
 #include "llm_verdict.h"
+#include "llm_waiting.h"
 
 
 #define NGX_HTTP_LLM_VERSION  "0.1.0"
@@ -131,6 +132,7 @@ struct ngx_http_llm_record_s {
     llm_counters_t               *usage;          /* stripes, by slot */
     llm_limits_t                 *limits;         /* NULL: never limited */
     ngx_http_llm_times_t         *times;          /* of a provider */
+    _Atomic uint64_t             *waiting;        /* the same, by slot */
 };
 
 
@@ -397,6 +399,7 @@ typedef struct {
     unsigned                      refused:1;
     unsigned                      unresolved:1;
     unsigned                      shed:1;         /* a slow start */
+    unsigned                      behind:1;       /* others wait for it */
     uint32_t                      again;          /* tries behind the first */
     ngx_str_t                     upstream_model;
     llm_admission_t               admission;
@@ -702,9 +705,9 @@ const char *ngx_http_llm_complexity(ngx_http_request_t *r,
 /* wait: until somebody admits */
 
 void ngx_http_llm_wait_init(ngx_cycle_t *cycle);
-ngx_uint_t ngx_http_llm_wait_behind(ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_wait(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_wait_done(ngx_http_llm_ctx_t *ctx);
+ngx_msec_t ngx_http_llm_waited(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_wake(void);
 
 /* choice: who is asked */

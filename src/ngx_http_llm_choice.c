@@ -119,7 +119,7 @@ ngx_http_llm_choose_again(ngx_http_llm_ctx_t *ctx)
         fare = &ctx->fares[i];
         fare->shed = 0;
 
-        ctx->select.marks[i] = (fare->serves && !fare->tried)
+        ctx->select.marks[i] = (fare->serves && !fare->tried && !fare->behind)
                                ? LLM_SELECT_LEFT : LLM_SELECT_EXCLUDED;
     }
 }

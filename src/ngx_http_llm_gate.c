@@ -217,27 +217,15 @@ ngx_http_llm_admit(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     if (ctx->next.provider == NULL && !ngx_http_llm_may_be_cached(r)) {
 
-        if (ctx->wait_over) {
-            ngx_http_llm_choose_again(ctx);
-        }
+        rc = ctx->route->wait.time ? ngx_http_llm_wait(r, ctx)
+                                   : ngx_http_llm_choose(ctx);
 
-        rc = NGX_DECLINED;
-
-        if (ctx->wait_over || !ngx_http_llm_wait_behind(ctx)) {
-            rc = ngx_http_llm_choose(ctx);
-        }
-
-        if (rc != NGX_OK && !ctx->wait_over) {
-
-            rc = ngx_http_llm_wait(r, ctx);
-
-            if (rc != NGX_DECLINED) {
-                return rc;
-            }
+        if (rc == NGX_DECLINED) {
+            return ngx_http_llm_refuse(r, ctx);
         }
 
         if (rc != NGX_OK) {
-            return ngx_http_llm_refuse(r, ctx);
+            return rc;
         }
     }
 

@@ -202,6 +202,13 @@ ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
     provider->limited = provider->limit.rpm || provider->limit.tpm
                         || provider->limit.concurrency;
 
+    if (provider->limit.tpm && provider->limit.concurrency == 0) {
+
+        /* counted, never refused: calls under way may give tokens back */
+
+        provider->limits.concurrency = UINT32_MAX;
+    }
+
     circuit = &provider->circuit;
 
     if (circuit->open_max == 0) {

@@ -85,11 +85,13 @@ ngx_http_llm_record_create(ngx_slab_pool_t *shpool, ngx_uint_t nslots,
 
     if (kind == NGX_HTTP_LLM_PROVIDER) {
         record->times = ngx_slab_calloc(shpool, sizeof(ngx_http_llm_times_t));
+        record->waiting = ngx_slab_calloc(shpool, nslots * sizeof(uint64_t));
     }
 
     if (record->name.data == NULL || record->counters == NULL
         || record->usage == NULL
-        || (kind == NGX_HTTP_LLM_PROVIDER && record->times == NULL))
+        || (kind == NGX_HTTP_LLM_PROVIDER
+            && (record->times == NULL || record->waiting == NULL)))
     {
         ngx_shmtx_lock(&shpool->mutex);
         ngx_http_llm_record_free(shpool, record);
@@ -125,6 +127,10 @@ ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
 
     if (record->times) {
         ngx_slab_free_locked(shpool, record->times);
+    }
+
+    if (record->waiting) {
+        ngx_slab_free_locked(shpool, (void *) record->waiting);
     }
 
     if (record->limits) {

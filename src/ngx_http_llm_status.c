@@ -440,6 +440,9 @@ ngx_http_llm_status_route(ngx_http_llm_main_conf_t *mcf,
     json_object_set_new(o, "requests",
                         json_integer(llm_counters_sum(counters, n,
                                                       LLM_REQUESTS)));
+    json_object_set_new(o, "waited",
+                        json_integer(llm_counters_sum(counters, n,
+                                                      LLM_REQUESTS_WAITED)));
     json_object_set_new(o, "failovers",
                         json_integer(llm_counters_sum(counters, n,
                                                       LLM_FAILOVERS)));

@@ -21,6 +21,8 @@ static ngx_int_t ngx_http_llm_variable_reject(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_stream(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_variable_waited(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_first_token(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_outcome(ngx_http_request_t *r,
@@ -33,6 +35,8 @@ static ngx_int_t ngx_http_llm_variable_tokens(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_cost(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_seconds(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, ngx_msec_t ms);
 static ngx_int_t ngx_http_llm_value(ngx_http_variable_value_t *v,
     u_char *data, size_t len);
 
@@ -58,6 +62,9 @@ static ngx_http_variable_t  ngx_http_llm_vars[] = {
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("llm_stream"), NULL, ngx_http_llm_variable_stream, 0,
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("llm_waited"), NULL, ngx_http_llm_variable_waited, 0,
       NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
     { ngx_string("llm_first_token"), NULL,
@@ -297,14 +304,31 @@ ngx_http_llm_variable_stream(ngx_http_request_t *r,
 }
 
 
+/* Seconds that the request waited until somebody admitted it. */
+
+static ngx_int_t
+ngx_http_llm_variable_waited(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_http_llm_ctx_t  *ctx;
+
+    ctx = ngx_http_llm_get_ctx(r);
+
+    if (ctx == NULL || ctx->filter_only) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    return ngx_http_llm_seconds(r, v, ngx_http_llm_waited(ctx));
+}
+
+
 /* Seconds from the request to the first content token of the answer. */
 
 static ngx_int_t
 ngx_http_llm_variable_first_token(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    u_char              *p;
-    ngx_msec_t           ms;
     ngx_http_llm_ctx_t  *ctx;
 
     ctx = ngx_http_llm_get_ctx(r);
@@ -314,16 +338,7 @@ ngx_http_llm_variable_first_token(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, NGX_TIME_T_LEN + 4);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    ms = ctx->first_token - ctx->start;
-
-    return ngx_http_llm_value(v, p, ngx_sprintf(p, "%T.%03M",
-                                                (time_t) ms / 1000, ms % 1000)
-                                    - p);
+    return ngx_http_llm_seconds(r, v, ctx->first_token - ctx->start);
 }
 
 
@@ -432,6 +447,23 @@ ngx_http_llm_variable_cost(ngx_http_request_t *r,
     }
 
     return ngx_http_llm_value(v, p, llm_price_format(ctx->cost, (char *) p));
+}
+
+
+static ngx_int_t
+ngx_http_llm_seconds(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    ngx_msec_t ms)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(r->pool, NGX_TIME_T_LEN + 4);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_value(v, p, ngx_sprintf(p, "%T.%03M",
+                                                (time_t) ms / 1000, ms % 1000)
+                                    - p);
 }
 
 

@@ -464,6 +464,7 @@ ngx_http_llm_slot_settle(ngx_http_llm_main_conf_t *mcf, ngx_uint_t n)
     for (record = mcf->sh->records; record; record = record->next) {
         if (record->kind == NGX_HTTP_LLM_PROVIDER) {
             llm_counters_settle(&record->counters[n]);
+            llm_waiting_done(record->waiting, (uint32_t) n);
 
             if (record->limits) {
                 record->limits->in_flight[n] = 0;

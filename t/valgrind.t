@@ -27,14 +27,17 @@ my $gw = LLM::Gateway->new(
         a => "circuit failure_threshold=200; $TIMES model m; model n n-of-a;",
         b => 'model * m-of-b;',
         c => 'circuit failure_threshold=2 open=100ms;',
+        d => 'limit concurrency=1;',
     ],
     routes    => { llm => 'a b', tls => 'c' },
-    http      => 'client_body_buffer_size 16k; client_max_body_size 8m;'
+    http      => 'upstream wait { llm_use d; llm_wait 500ms queue=3; }'
+        . 'client_body_buffer_size 16k; client_max_body_size 8m;'
         . 'proxy_ssl_trusted_certificate ' . $tls->ca . ';',
     locations => {
         '/'    => '',
         '/on'  => 'llm_pass llm prefix=/on; proxy_buffering on;',
         '/tls' => 'llm_pass tls prefix=/tls;',
+        '/wait' => 'llm_pass wait prefix=/wait;',
     },
 );
 
@@ -123,6 +126,30 @@ subtest 'a circuit over TLS, all the way round' => sub {
     $gw->wait_for(sub { $gw->status('c')->{time_until_retry} == 0 });
     is $gw->ask('/tls' . CHAT)->status, 200 for 1 .. 2;
     is $gw->status('c')->{state}, 'closed';
+    $gw->moved;
+};
+
+subtest 'callers who wait' => sub {
+    my $d = $gw->provider('d');
+    $d->behave('hang', 'ok');
+    my $first = $gw->call('/wait' . CHAT);
+    ok $d->wait_requests(1, 20);
+    my $waited = sub {
+        my ($route) = grep { $_->{name} eq 'wait' } @{ $gw->status->{routes} };
+        return $route->{waited};
+    };
+    my @callers = map { $gw->call('/wait' . CHAT) } 1 .. 3;
+    ok $gw->wait_for(sub { $waited->() == 3 }, 20);
+    is $gw->ask('/wait' . CHAT)->status, 429, 'the queue is full';
+    $callers[1]->reset;
+    $callers[2]->finish;
+    is $gw->ask('/wait' . CHAT, undef, timeout => 60)->status, 429, 'in vain';
+
+    my $last = $gw->call('/wait' . CHAT);
+    ok $gw->wait_for(sub { $waited->() == 5 }, 20);
+    $d->drop;
+    $_->finish for $first, $callers[0];
+    like $last->finish->status, qr/^(?:200|429)$/;
     $gw->moved;
 };
 

@@ -29,7 +29,7 @@ LLM::Gateway - nginx with the module, and made-up providers behind it
     routes    => { llm => 'a b', ... }          all of them, in order
     locations => { '/' => DIRECTIVES }          "llm_pass llm;" where there
                                                 is none
-    server, http, main => DIRECTIVES            as they are
+    server, http, main, events => DIRECTIVES    as they are
     listen    => 'reuseport'
     log       => [ 'llm_cost' ]     variables for logged, besides its own
     zone      => '1m'
@@ -98,7 +98,7 @@ use constant {
 };
 
 my @VARIABLES = map { "llm_$_" } qw(
-    provider model upstream_model attempts fallback reject stream outcome
+    provider model upstream_model attempts fallback reject stream outcome waited
 );
 
 my @CALLS = qw(successful failed throttled neutral);
@@ -146,6 +146,7 @@ sub configure {
     my $conf = $self->{conf} = { %{ $self->{conf} }, %part };
     $self->{nginx}->write_conf(
         main => $conf->{main} // '',
+        events => $conf->{events} // '',
         http => join "\n", $self->_zone, $self->_providers, $self->_routes,
             $conf->{http} // '', $self->_server,
     );
