@@ -39,12 +39,14 @@ ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words, ngx_uint_t n,
     void *conf)
 {
     u_char               *p, *last, expected[512];
+    uint64_t              said, bit;
     ngx_int_t             rc;
     ngx_str_t            *value, s;
     ngx_http_llm_word_t  *word;
 
     value = cf->args->elts;
     last = expected + sizeof(expected);
+    said = 0;
 
     for ( /* void */ ; n < cf->args->nelts; n++) {
 
@@ -73,6 +75,17 @@ ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words, ngx_uint_t n,
                                (size_t) (p - expected), expected);
             return NGX_CONF_ERROR;
         }
+
+        bit = (uint64_t) 1 << (word - words);
+
+        if (said & bit) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "duplicate parameter \"%V\" in \"%V\"",
+                               &word->name, &value[0]);
+            return NGX_CONF_ERROR;
+        }
+
+        said |= bit;
 
         s.data = value[n].data + word->name.len + 1;
         s.len = value[n].len - word->name.len - 1;

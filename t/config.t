@@ -446,6 +446,10 @@ subtest 'a route is made of providers only' => sub {
         qr/"zone"/, qr/"llm"/, qr/nginx\.conf:\d+/, qr/expected .*"llm_zone"/);
     refuses('a parameter' => conf(route => 'llm_use a bakcup;'),
         qr/"llm_use"/, qr/"bakcup"/, qr/expected .*"backup"/);
+    refuses('two of a name' => conf(http => 'upstream llm { llm_use a; }'),
+        qr/duplicate upstream "llm"/);
+    refuses('a key twice' => conf(provider => 'limit rpm=1 tpm=1 rpm=2;'),
+        qr/duplicate parameter "rpm" in "limit"/);
     refuses('a strategy nobody knows' =>
             conf(route => 'llm_use a; llm_strategy fastest;'),
         qr/"llm_strategy"/, qr/"fastest"/, qr/expected priority, round_robin/);
