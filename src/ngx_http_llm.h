@@ -702,13 +702,17 @@ ngx_int_t ngx_http_llm_complexity_init(ngx_conf_t *cf,
 const char *ngx_http_llm_complexity(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 
+/* wake: tells those who wait */
+
+void ngx_http_llm_wake_by(ngx_event_t *ev);
+void ngx_http_llm_wake(void);
+
 /* wait: until somebody admits */
 
 void ngx_http_llm_wait_init(ngx_cycle_t *cycle);
 ngx_int_t ngx_http_llm_wait(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_wait_done(ngx_http_llm_ctx_t *ctx);
 ngx_msec_t ngx_http_llm_waited(ngx_http_llm_ctx_t *ctx);
-void ngx_http_llm_wake(void);
 
 /* choice: who is asked */
 

@@ -70,8 +70,8 @@ static void ngx_http_llm_wait_resume(ngx_http_llm_ctx_t *ctx);
 /* of this worker */
 
 static ngx_queue_t       ngx_http_llm_lines;
-static ngx_event_t       ngx_http_llm_wake_event;
-static ngx_connection_t  ngx_http_llm_wake_connection;
+static ngx_event_t       ngx_http_llm_wait_event;
+static ngx_connection_t  ngx_http_llm_wait_connection;
 static ngx_uint_t        ngx_http_llm_arrivals;
 
 
@@ -80,15 +80,15 @@ ngx_http_llm_wait_init(ngx_cycle_t *cycle)
 {
     ngx_queue_init(&ngx_http_llm_lines);
 
-    ngx_memzero(&ngx_http_llm_wake_event, sizeof(ngx_event_t));
+    ngx_memzero(&ngx_http_llm_wait_event, sizeof(ngx_event_t));
 
     /* for the debug log of timers */
 
-    ngx_http_llm_wake_connection.fd = (ngx_socket_t) -1;
+    ngx_http_llm_wait_connection.fd = (ngx_socket_t) -1;
 
-    ngx_http_llm_wake_event.data = &ngx_http_llm_wake_connection;
-    ngx_http_llm_wake_event.handler = ngx_http_llm_wait_handler;
-    ngx_http_llm_wake_event.log = cycle->log;
+    ngx_http_llm_wait_event.data = &ngx_http_llm_wait_connection;
+    ngx_http_llm_wait_event.handler = ngx_http_llm_wait_handler;
+    ngx_http_llm_wait_event.log = cycle->log;
 }
 
 
@@ -232,8 +232,10 @@ ngx_http_llm_wait_done(ngx_http_llm_ctx_t *ctx)
         return;
     }
 
-    if (ngx_http_llm_wake_event.timer_set) {
-        ngx_del_timer(&ngx_http_llm_wake_event);
+    ngx_http_llm_wake_by(NULL);
+
+    if (ngx_http_llm_wait_event.timer_set) {
+        ngx_del_timer(&ngx_http_llm_wait_event);
     }
 }
 
@@ -244,20 +246,6 @@ ngx_msec_t
 ngx_http_llm_waited(ngx_http_llm_ctx_t *ctx)
 {
     return ctx->line ? ngx_current_msec - ctx->wait_start : ctx->waited;
-}
-
-
-/*
- * A call has ended: whoever waits is asked when what runs now, whatever it
- * is, has come to its end.
- */
-
-void
-ngx_http_llm_wake(void)
-{
-    if (!ngx_queue_empty(&ngx_http_llm_lines)) {
-        ngx_post_event(&ngx_http_llm_wake_event, &ngx_posted_events);
-    }
 }
 
 
@@ -323,6 +311,8 @@ ngx_http_llm_line_create(ngx_http_request_t *r)
     ngx_queue_init(&line->waiters);
     ngx_queue_insert_tail(&ngx_http_llm_lines, &line->queue);
 
+    ngx_http_llm_wake_by(&ngx_http_llm_wait_event);
+
     return line;
 }
 
@@ -383,7 +373,7 @@ ngx_http_llm_wait_walk(void)
         soonest = ngx_min(soonest, wait);
     }
 
-    ev = &ngx_http_llm_wake_event;
+    ev = &ngx_http_llm_wait_event;
 
     if (ev->posted) {
         ngx_delete_posted_event(ev);
