@@ -9,6 +9,7 @@
 #endif
 
 #include "llm_sse_data.h"
+#include "llm_sse_frame.h"
 
 
 #define LLM_SSE_BOM "\xef\xbb\xbf"
@@ -59,6 +60,9 @@ llm_sse_init(llm_sse_t *s)
 
     memset(&s->usage, 0, sizeof(s->usage));
 
+    s->framed = 0;
+    s->frame.pieces[0] = 0;
+
     s->cr = false;
     s->bom = 0;
 
@@ -81,7 +85,7 @@ size_t
 llm_sse_scan(llm_sse_t *s, const uint8_t *p, size_t len, unsigned *events)
 {
     bool whole;
-    const uint8_t *start, *end;
+    const uint8_t *start, *first, *behind, *end;
 
     *events = LLM_SSE_NOTHING;
 
@@ -108,6 +112,17 @@ llm_sse_scan(llm_sse_t *s, const uint8_t *p, size_t len, unsigned *events)
         p = llm_sse_skip_bom(s, p, end);
     }
 
+    first = s->pending ? NULL : p;
+    behind = s->pending ? NULL : llm_sse_frame_match(s, p, end);
+
+    if (behind != NULL) {
+        s->offset += (uint64_t) (behind - start);
+        s->events++;
+        s->contents++;
+        *events = LLM_SSE_CONTENT;
+        return (size_t) (behind - start);
+    }
+
     while (p < end) {
         whole = false;
         p = llm_sse_line(s, p, end, &whole);
@@ -118,6 +133,11 @@ llm_sse_scan(llm_sse_t *s, const uint8_t *p, size_t len, unsigned *events)
 
         s->offset += (uint64_t) (p - start);
         *events = llm_sse_event(s);
+
+        if (*events == LLM_SSE_CONTENT && first != NULL) {
+            llm_sse_frame_learn(s, first, (size_t) (p - first));
+        }
+
         return (size_t) (p - start);
     }
 
@@ -296,6 +316,7 @@ llm_sse_field(llm_sse_t *s)
         s->field = FIELD_DATA;
 
         if (s->data) {
+            s->joined = true;
             llm_sse_data(s, (const uint8_t *) "\n", 1);
 
         } else {
@@ -320,6 +341,7 @@ static void
 llm_sse_value(llm_sse_t *s, const uint8_t *p, size_t n)
 {
     if (s->field == FIELD_DATA) {
+        s->document = p;
         llm_sse_data(s, p, n);
 
     } else if (s->field == FIELD_EVENT) {

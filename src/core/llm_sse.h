@@ -6,7 +6,8 @@
  *
  * The bytes are those behind the transfer decoding, in any number of pieces.
  * There is no allocation, and no event is too long: nothing of it is kept but
- * what is found in it.
+ * what is found in it, and of content what the next event may have in common
+ * with it (llm_sse_frame.h).
  *
  * Lines and fields: WHATWG HTML, 9.2 "Server-sent events".  Data: one JSON
  * document (llm_json_reader.h) or "[DONE]".  Dialects: the providers'
@@ -59,6 +60,28 @@ typedef struct {
 } llm_sse_word_t;
 
 
+/* What the content events of a stream have in common: llm_sse_frame.h. */
+
+#define LLM_SSE_FRAME 640 /* bytes kept of an event, those of holes left out */
+#define LLM_SSE_HOLES 4
+
+typedef struct {
+    uint8_t holes;
+    uint8_t kinds[LLM_SSE_HOLES];
+    uint16_t pieces[LLM_SSE_HOLES + 1]; /* bytes before, between, and behind
+                                           the holes; [0] is 0: no frame */
+    uint8_t text[LLM_SSE_FRAME];        /* of all pieces */
+} llm_sse_frame_t;
+
+
+/* A value of the event at hand that may differ in the next one. */
+typedef struct {
+    uint8_t kind;
+    uint64_t start; /* in the document, behind the quote of a string */
+    uint64_t end;   /* behind the other one */
+} llm_sse_hole_t;
+
+
 typedef struct {
     uint64_t offset;      /* bytes consumed */
     uint64_t events;      /* whole events, those that are nothing included */
@@ -73,6 +96,8 @@ typedef struct {
 
     llm_usage_t usage; /* of the whole events */
 
+    uint64_t framed; /* events that were not parsed: they fit the frame */
+
     /* the scanner's own: lines */
     bool pending;  /* the event at hand has some bytes */
     bool cr;       /* a line feed may follow that belongs to the CR */
@@ -85,9 +110,12 @@ typedef struct {
     uint8_t event[5]; /* value of the last event: line */
 
     /* the event at hand */
-    bool data;                /* it has a data: line */
+    bool data;                /* it has a data: line ... */
+    bool joined;              /* ... or several */
+    const uint8_t *document;  /* in the piece, during a call only */
     uint8_t done;             /* bytes of [DONE] seen */
     uint8_t type;             /* row of the table of types */
+    uint8_t holes;            /* in ->hole */
     uint32_t facts;           /* what was found in the data */
     llm_sse_word_t type_word; /* candidates for ->error_... */
     llm_sse_word_t code_word;
@@ -96,7 +124,12 @@ typedef struct {
     bool word_cut;
     uint8_t word_len; /* a string so far */
     char word[LLM_SSE_WORD];
+    uint64_t value; /* where in the document the one at hand begins */
+    llm_json_type_t value_type;
+    llm_sse_hole_t hole[LLM_SSE_HOLES];
     llm_json_reader_t reader;
+
+    llm_sse_frame_t frame;
 } llm_sse_t;
 
 

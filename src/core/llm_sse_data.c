@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "llm_sse_data.h"
+#include "llm_sse_frame.h"
 #include "llm_sse_table.h"
 
 
@@ -94,6 +95,8 @@ llm_sse_data_start(llm_sse_t *s)
 {
     s->done = 0;
     s->type = 0;
+    s->joined = false;
+    s->holes = 0;
     s->facts = 0;
     s->type_word.len = 0;
     s->type_word.rank = 0;
@@ -246,8 +249,6 @@ llm_sse_told(llm_json_reader_t *r, unsigned what, llm_json_type_t type,
 {
     llm_sse_t *s;
 
-    (void) offset;
-
     s = llm_sse_of(r);
 
     if (what >= IS_USAGE) {
@@ -266,11 +267,14 @@ llm_sse_told(llm_json_reader_t *r, unsigned what, llm_json_type_t type,
         return false;
     }
 
+    s->value = offset;
+    s->value_type = type;
     s->word_len = 0;
     s->word_cut = false;
 
     return type == LLM_JSON_STRING_VALUE
-           || (type == LLM_JSON_NUMBER && what >= IS_ERROR_CODE);
+           || (type == LLM_JSON_NUMBER
+               && (what >= IS_ERROR_CODE || what == IS_LOOSE));
 }
 
 
@@ -352,12 +356,15 @@ llm_sse_known(llm_json_reader_t *r, unsigned what, uint64_t offset)
 {
     llm_sse_t *s;
 
-    (void) offset;
-
     s = llm_sse_of(r);
 
     if (what >= IS_USAGE) {
         llm_usage_done(&s->fresh, &s->number, what - IS_USAGE);
+        return;
+    }
+
+    if (what < IS_ERROR) {
+        llm_sse_frame_hole(s, what, offset);
         return;
     }
 

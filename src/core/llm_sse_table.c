@@ -26,6 +26,8 @@ static const llm_json_member_t llm_sse_in_event[] = {
     INTO("content_block", IN_BLOCK), LEAF("code", IS_CODE),
     LEAF("partial_image_b64", IS_IMAGE),
     INTO("x_groq", IN_CHOICE), /* usage or error, as in a choice */
+    LEAF("sequence_number", IS_LOOSE), LEAF("obfuscation", IS_LOOSE),
+    LEAF("p", IS_LOOSE), /* padding of Mistral */
 };
 
 /* an answer without events */

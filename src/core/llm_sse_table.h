@@ -11,7 +11,10 @@
 
 /* What stands at a place; also the bit of the fact that it was found. */
 typedef enum {
-    IS_CONTENT = 1, /* from here on: a string that is not empty */
+    IS_LOOSE = 1, /* a string or number without a meaning: it may differ in
+                     each event of a stream */
+
+    IS_CONTENT, /* from here on: a string that is not empty */
     IS_DELTA,
     IS_BLOCK_DELTA,
     IS_BLOCK,

@@ -15,28 +15,62 @@
 
 #define ROUNDS 15
 #define CHUNKS 2000
+#define CHUNK 512 /* the longest */
+#define STREAMS 200
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+
+/*
+ * Events with marks for what differs from one to the next: @ a word, # a
+ * number, ~ padding of any length, ? a digit.
+ */
 
 static const char chat
     [] = "data: {\"id\":\"chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG\",\"object\":"
          "\"chat.completion.chunk\",\"created\":1741570283,\"model\":"
          "\"gpt-4o-mini-2024-07-18\",\"service_tier\":\"default\","
          "\"system_fingerprint\":\"fp_06737a9306\",\"choices\":[{\"index\":0,"
-         "\"delta\":{\"content\":\" weather\"},\"logprobs\":null,"
+         "\"delta\":{\"content\":\"@\"},\"logprobs\":null,"
          "\"finish_reason\":null}]}\n\n";
+
+static const char padded
+    [] = "data: {\"id\":\"chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG\",\"object\":"
+         "\"chat.completion.chunk\",\"created\":1741570283,\"model\":"
+         "\"gpt-4o-mini-2024-07-18\",\"service_tier\":\"default\","
+         "\"system_fingerprint\":\"fp_06737a9306\",\"choices\":[{\"index\":0,"
+         "\"delta\":{\"content\":\"@\"},\"logprobs\":null,"
+         "\"finish_reason\":null}],\"usage\":null,\"obfuscation\":\"~\"}\n\n";
+
+/* two answers in turn, so that no event is like the one before */
+static const char turns
+    [] = "data: {\"id\":\"chatcmpl-B9MHDbslfkBeAs8l4bebGdFOJ6PeG\",\"object\":"
+         "\"chat.completion.chunk\",\"created\":1741570283,\"model\":"
+         "\"gpt-4o-mini-2024-07-18\",\"service_tier\":\"default\","
+         "\"system_fingerprint\":\"fp_06737a9306\",\"choices\":[{\"index\":?,"
+         "\"delta\":{\"content\":\"@\"},\"logprobs\":null,"
+         "\"finish_reason\":null}]}\n\n";
+
+static const char completions[] =
+    "data: {\"id\":\"cmpl-7iA7iJjj8V2zOkCGvWF2hAkDWBQZe\",\"object\":"
+    "\"text_completion\",\"created\":1690759702,\"choices\":[{\"text\":\"@\","
+    "\"index\":0,\"logprobs\":null,\"finish_reason\":null}],\"model\":"
+    "\"gpt-3.5-turbo-instruct\"}\n\n";
 
 static const char messages[] =
     "event: content_block_delta\n"
     "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":"
-    "\"text_delta\",\"text\":\" weather in the north of the country\"}}\n\n";
+    "\"text_delta\",\"text\":\"@@@@@\"}}\n\n";
 
-static const char responses
-    [] = "event: response.output_text.delta\n"
-         "data: {\"type\":\"response.output_text.delta\",\"item_id\":"
-         "\"msg_67c9fdcf37fc8190ba82116e33fb28c501b8b0ad29eb73a7\","
-         "\"output_index\":0,\"content_index\":0,\"delta\":\" weather\","
-         "\"logprobs\":[],\"sequence_number\":17,\"obfuscation\":"
-         "\"9f0Wq2Zb\"}\n\n";
+static const char
+    responses[] = "event: response.output_text.delta\n"
+                  "data: {\"type\":\"response.output_text.delta\",\"item_id\":"
+                  "\"msg_67c9fdcf37fc8190ba82116e33fb28c501b8b0ad29eb73a7\","
+                  "\"output_index\":0,\"content_index\":0,\"delta\":\"@\","
+                  "\"logprobs\":[],\"sequence_number\":#,\"obfuscation\":"
+                  "\"~\"}\n\n";
+
+static const char *const words[] = { " weather", " in", " the", " north", " of",
+    " country", ",", " is", " ", "mild", ".\\n\\n", " \\\"" };
 
 
 static double
@@ -58,6 +92,46 @@ by_value(const void *a, const void *b)
     y = *(const double *) b;
 
     return (x > y) - (x < y);
+}
+
+
+/* Event i of a stream. */
+static size_t
+fill(uint8_t *to, const char *event, unsigned i)
+{
+    size_t n;
+    char *p;
+    const char *c;
+
+    p = (char *) to;
+
+    for (c = event; *c != '\0'; c++) {
+        n = (size_t) (c - event) + i * 7;
+
+        switch (*c) {
+
+        case '@':
+            p += sprintf(p, "%s", words[n % COUNT(words)]);
+            break;
+
+        case '#':
+            p += sprintf(p, "%u", i);
+            break;
+
+        case '~':
+            p += sprintf(p, "%.*s", (int) (n % 17), "9f0Wq2ZbT4xLk8Ra");
+            break;
+
+        case '?':
+            p += sprintf(p, "%u", i % 2);
+            break;
+
+        default:
+            *p++ = *c;
+        }
+    }
+
+    return (size_t) (p - (char *) to);
 }
 
 
@@ -92,72 +166,162 @@ scan(const uint8_t *p, size_t len, size_t piece)
 }
 
 
-/* Nanoseconds for one of these events, which come in pieces of a size. */
-static double
-measure(const char *event, size_t piece)
+/* The same in pieces that are an event each. */
+static uint64_t
+scan_events(const uint8_t *p, const size_t *len)
 {
-    int i, round;
-    size_t len;
-    double start, took[ROUNDS];
-    uint8_t *stream;
+    unsigned i, events;
+    llm_sse_t s;
 
-    len = strlen(event);
-    stream = malloc(len * CHUNKS);
+    llm_sse_init(&s);
 
-    if (stream == NULL) {
+    for (i = 0; i < CHUNKS; i++) {
+        p += llm_sse_scan(&s, p, len[i], &events);
+    }
+
+    return s.contents;
+}
+
+
+static uint8_t *
+allocate(size_t len)
+{
+    uint8_t *p;
+
+    p = malloc(len);
+
+    if (p == NULL) {
         exit(1);
     }
 
+    return p;
+}
+
+
+static void
+check(bool ok)
+{
+    if (!ok) {
+        fprintf(stderr, "not all events were found\n");
+        exit(1);
+    }
+}
+
+
+/*
+ * Nanoseconds for one of these events, which come in pieces of a size; 0:
+ * each in a piece.  *bytes: the mean length.
+ */
+static double
+measure(const char *event, size_t piece, double *bytes)
+{
+    int round;
+    size_t total, len[CHUNKS];
+    unsigned i;
+    double start, took[ROUNDS];
+    uint8_t *stream;
+
+    stream = allocate(CHUNK * CHUNKS);
+    total = 0;
+
     for (i = 0; i < CHUNKS; i++) {
-        memcpy(stream + (size_t) i * len, event, len);
+        len[i] = fill(stream + total, event, i);
+        total += len[i];
     }
 
     for (round = 0; round < ROUNDS; round++) {
         start = now();
 
-        if (scan(stream, len * CHUNKS, piece) != CHUNKS) {
-            fprintf(stderr, "not all events were found\n");
-            exit(1);
-        }
+        check(
+            (piece != 0 ? scan(stream, total, piece) : scan_events(stream, len))
+            == CHUNKS);
 
         took[round] = (now() - start) / CHUNKS;
     }
 
     free(stream);
 
+    if (bytes != NULL) {
+        *bytes = (double) total / CHUNKS;
+    }
+
     qsort(took, ROUNDS, sizeof(double), by_value);
     return took[ROUNDS / 2];
+}
+
+
+/* The same where one process reads many streams along, each a token. */
+static double
+measure_many(const char *event)
+{
+    int round;
+    size_t len[CHUNKS];
+    unsigned i, k, events;
+    double start, took[ROUNDS];
+    uint8_t *stream;
+    llm_sse_t *s;
+
+    stream = allocate(CHUNK * CHUNKS);
+    s = (llm_sse_t *) (void *) allocate(STREAMS * sizeof(llm_sse_t));
+
+    for (k = 0; k < STREAMS; k++) {
+        llm_sse_init(&s[k]);
+    }
+
+    for (i = 0; i < CHUNKS; i++) {
+        len[i] = fill(stream + i * CHUNK, event, i);
+    }
+
+    for (round = 0; round < ROUNDS; round++) {
+        start = now();
+
+        for (i = 0; i < CHUNKS; i++) {
+            (void) llm_sse_scan(&s[i % STREAMS], stream + i * CHUNK, len[i],
+                &events);
+        }
+
+        took[round] = (now() - start) / CHUNKS;
+    }
+
+    for (k = 0; k < STREAMS; k++) {
+        check(s[k].contents == ROUNDS * CHUNKS / STREAMS);
+    }
+
+    free(stream);
+    free(s);
+
+    qsort(took, ROUNDS, sizeof(double), by_value);
+    return took[ROUNDS / 2];
+}
+
+
+static void
+report(const char *name, const char *event)
+{
+    double took, bytes;
+
+    took = measure(event, 0, &bytes);
+
+    printf("sse/%schunk_bytes %.0f\n", name, bytes);
+    printf("sse/%schunk_ns %.1f\n", name, took);
+    printf("sse/%sgbps %.2f\n", name, bytes / took);
 }
 
 
 int
 main(void)
 {
-    double took;
-    size_t len;
+    report("", chat);
+    printf("sse/chunk_in_64_ns %.1f\n", measure(chat, 64, NULL));
+    printf("sse/chunk_in_16k_ns %.1f\n", measure(chat, 16384, NULL));
+    printf("sse/chunk_of_200_ns %.1f\n", measure_many(chat));
+    printf("sse/chunk_in_turns_ns %.1f\n", measure(turns, 0, NULL));
 
-    len = strlen(chat);
-    took = measure(chat, len);
+    report("padded_", padded);
+    report("completions_", completions);
+    report("messages_", messages);
+    report("responses_", responses);
 
-    printf("sse/chunk_bytes %zu\n", len);
-    printf("sse/chunk_ns %.0f\n", took);
-    printf("sse/gbps %.2f\n", (double) len / took);
-    printf("sse/chunk_in_64_ns %.0f\n", measure(chat, 64));
-    printf("sse/chunk_in_16k_ns %.0f\n", measure(chat, 16384));
-
-    len = strlen(messages);
-    took = measure(messages, len);
-
-    printf("sse/messages_bytes %zu\n", len);
-    printf("sse/messages_chunk_ns %.0f\n", took);
-    printf("sse/messages_gbps %.2f\n", (double) len / took);
-
-    len = strlen(responses);
-    took = measure(responses, len);
-
-    printf("sse/responses_bytes %zu\n", len);
-    printf("sse/responses_chunk_ns %.0f\n", took);
-    printf("sse/responses_gbps %.2f\n", (double) len / took);
     printf("sse/state_bytes %zu\n", sizeof(llm_sse_t));
 
     return 0;

@@ -1,7 +1,9 @@
 /*
- * The event-stream scanner: a stream in one piece and in the pieces that the
- * first two bytes of the input ask for must give the same events, and what is
- * said of them must be true of the stream.
+ * The event-stream scanner: a stream in one piece, in the pieces that the
+ * first two bytes of the input ask for, and byte by byte, when no event fits
+ * the frame of another, must give the same events, and what is said of them
+ * must be true of the stream.  All of it comes once more with a byte that is
+ * wrong: events that are nearly those of before.
  */
 
 #include <stdlib.h>
@@ -11,6 +13,7 @@
 
 
 #define EVENTS 4096
+#define TWICE 2048
 
 
 typedef struct {
@@ -99,6 +102,34 @@ scan(result_t *r, const uint8_t *p, size_t len, size_t first, size_t step)
 }
 
 
+/* Every event has to be parsed. */
+static void
+scan_bytes(result_t *r, const uint8_t *p, size_t len)
+{
+    size_t used;
+    unsigned events;
+
+    memset(&r->s, 0x5a, sizeof(llm_sse_t));
+    r->n = 0;
+    llm_sse_init(&r->s);
+
+    for (/* void */; len != 0; len--) {
+        used = llm_sse_scan(&r->s, p++, 1, &events);
+
+        if (used != 0) {
+            if (r->n < EVENTS) {
+                r->events[r->n] = events;
+            }
+
+            r->n++;
+        }
+    }
+
+    check(r->s.framed == 0);
+    r->pending = llm_sse_end(&r->s, &r->last);
+}
+
+
 static void
 check_word(const llm_sse_word_t *a, const llm_sse_word_t *b)
 {
@@ -160,19 +191,43 @@ check_content(const llm_sse_t *s, const uint8_t *p, size_t len)
 }
 
 
+static void
+check_frame(const uint8_t *p, size_t len, size_t first, size_t step)
+{
+    size_t at;
+
+    static const char bytes[] = "\"\\{}[]:,019an \n\r\t\xe4";
+    static uint8_t twice[2 * TWICE];
+    static result_t whole, split, parsed;
+
+    memcpy(twice, p, len);
+    memcpy(twice + len, p, len);
+
+    at = len + (first * 256 + step) % len;
+    twice[at] = (uint8_t) bytes[(first + step) % (sizeof(bytes) - 1)];
+
+    scan_bytes(&parsed, twice, 2 * len);
+    scan(&whole, twice, 2 * len, 2 * len, 1);
+    scan(&split, twice, 2 * len, at, 2 * len);
+
+    check_same(&parsed, &whole);
+    check_same(&parsed, &split);
+}
+
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     size_t first, step;
 
-    static result_t whole, split;
+    static result_t whole, split, parsed;
 
     if (size < 2) {
         return 0;
     }
 
     first = data[0];
-    step = 1 + data[1] % 80;
+    step = 1 + data[1] * 3u;
     data += 2;
     size -= 2;
 
@@ -181,7 +236,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     check(whole.s.offset == size && whole.s.events == whole.n);
     check_same(&whole, &split);
+
+    scan_bytes(&parsed, data, size);
+    check_same(&whole, &parsed);
+
     check_content(&whole.s, data, size);
+
+    if (size != 0 && size <= TWICE) {
+        check_frame(data, size, first, step);
+    }
 
     return 0;
 }
