@@ -10,6 +10,7 @@ NGINX     ?= nginx
 NGINX_SRC ?= /usr/share/nginx/src
 JOBS      ?= $(shell nproc)
 TIME      ?= 10
+BINDIR    ?= /usr/local/bin
 
 CFLAGS   ?= -O2 -g -fstack-protector-strong -Wformat -Werror=format-security
 CPPFLAGS ?= -Wdate-time -D_FORTIFY_SOURCE=2
@@ -51,7 +52,7 @@ reload: ## let the running gateway read its configuration again
 	@$(running); kill -HUP $$pid
 	@echo 'told it to; a mistake is told where make run runs'
 
-install: build/$(MODULE) ## put the module where nginx loads it (DESTDIR=)
+install: build/$(MODULE) ## put the module where nginx loads it, and llmctl (DESTDIR=)
 	@$(fail); dir=$$($(NGINX) -V 2>&1 | grep -o 'modules-path=[^ ]*') || \
 	    fail 'no nginx to install for: apt-get install nginx'; \
 	dir='$(DESTDIR)'$${dir#*=}; \
@@ -59,6 +60,8 @@ install: build/$(MODULE) ## put the module where nginx loads it (DESTDIR=)
 	install -m 644 build/$(MODULE) "$$dir/.$(MODULE).new"; \
 	mv -f "$$dir/.$(MODULE).new" "$$dir/$(MODULE)"; \
 	echo "$$dir/$(MODULE)"
+	@install -D -m 755 bin/llmctl '$(DESTDIR)$(BINDIR)/llmctl'
+	@echo '$(DESTDIR)$(BINDIR)/llmctl'
 
 
 ##@ Work
@@ -206,7 +209,8 @@ start:
 	@echo '  try     curl http://127.0.0.1:8080/v1/chat/completions --json' \
 	    \''{"model": "gpt-4.1-mini", "messages":' \
 	    '[{"role": "user", "content": "Hello"}]}'\'
-	@echo '  status  http://127.0.0.1:8080/status'
+	@echo '  status  http://127.0.0.1:8080/status, or bin/llmctl status'
+	@echo '  operate bin/llmctl help'
 	$(if $(REAL),,@echo '  break   make break PROVIDER=openai')
 	$(if $(REAL),,@echo '  heal    make heal PROVIDER=openai')
 	@echo '  log     build/run/logs/access.log'
@@ -296,7 +300,7 @@ t/clients/node_modules/.package-lock.json: t/clients/package-lock.json
 ## What Debian has to install
 
 DEPS := nginx nginx-dev gcc libc6-dev make pkg-config libjansson-dev \
-        libcurl4-openssl-dev ca-certificates curl
+        libcurl4-openssl-dev ca-certificates curl jq
 
 DEPS_TEST := libcmocka-dev perl libio-socket-ssl-perl libjson-perl openssl \
              clang libclang-rt-14-dev clang-format cppcheck valgrind procps

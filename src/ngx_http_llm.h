@@ -378,6 +378,8 @@ typedef struct ngx_http_llm_loc_conf_s {
     unsigned                      prefix_set:1;
     unsigned                      status:1;
     unsigned                      models:1;
+    unsigned                      api:1;
+    unsigned                      api_remote:1;   /* not this machine only */
 } ngx_http_llm_loc_conf_t;
 
 
@@ -738,6 +740,9 @@ void ngx_http_llm_ended(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider, llm_transition_t *tr,
     ngx_uint_t status);
+void ngx_http_llm_transition(ngx_log_t *log,
+    ngx_http_llm_provider_t *provider, llm_transition_t *tr,
+    ngx_uint_t status);
 
 /* request: as this provider wants it */
 
@@ -855,6 +860,21 @@ ngx_int_t ngx_http_llm_models_handler(ngx_http_request_t *r);
 /* status */
 
 ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
+struct json_t *ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider);
+
+/* api: an operator asks and orders */
+
+char *ngx_http_llm_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+ngx_int_t ngx_http_llm_api_handler(ngx_http_request_t *r);
+
+/* operator: the operator's word */
+
+struct json_t *ngx_http_llm_order(ngx_http_request_t *r,
+    ngx_http_llm_provider_t *provider, ngx_str_t *body, ngx_str_t *error);
+ngx_str_t ngx_http_llm_printable(ngx_http_request_t *r, ngx_str_t *text);
+llm_admission_t ngx_http_llm_peek_circuit(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider, uint32_t *wait);
 
 /* variables */
 

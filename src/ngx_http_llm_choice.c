@@ -446,13 +446,10 @@ ngx_http_llm_peek(ngx_http_llm_ctx_t *ctx)
 static ngx_int_t
 ngx_http_llm_look(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
 {
-    uint32_t                   wait;
-    ngx_http_llm_use_t        *use;
-    ngx_http_llm_fare_t       *fare;
-    ngx_http_llm_provider_t   *provider;
-    ngx_http_llm_main_conf_t  *mcf;
-
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+    uint32_t                  wait;
+    ngx_http_llm_use_t       *use;
+    ngx_http_llm_fare_t      *fare;
+    ngx_http_llm_provider_t  *provider;
 
     use = ctx->route->uses.elts;
     provider = use[i].provider;
@@ -467,9 +464,7 @@ ngx_http_llm_look(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
         return NGX_DECLINED;
     }
 
-    fare->admission = llm_circuit_peek(&provider->record->circuit,
-                                       &provider->circuit,
-                                       ngx_http_llm_now(mcf), &fare->wait);
+    fare->admission = ngx_http_llm_peek_circuit(ctx, provider, &fare->wait);
 
     fare->limit = ngx_http_llm_peek_limits(ctx, provider, &wait);
 

@@ -370,16 +370,13 @@ ngx_http_llm_again(llm_limit_t limit, uint32_t wait)
 static uint32_t
 ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
 {
-    uint32_t                   now, wait, limit, soonest;
-    ngx_uint_t                 i;
-    llm_limit_t                which;
-    ngx_http_llm_use_t        *use;
-    ngx_http_llm_fare_t       *fare;
-    ngx_http_llm_provider_t   *provider;
-    ngx_http_llm_main_conf_t  *mcf;
+    uint32_t                  wait, limit, soonest;
+    ngx_uint_t                i;
+    llm_limit_t               which;
+    ngx_http_llm_use_t       *use;
+    ngx_http_llm_fare_t      *fare;
+    ngx_http_llm_provider_t  *provider;
 
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
-    now = ngx_http_llm_now(mcf);
     use = ctx->route->uses.elts;
     soonest = LLM_CIRCUIT_WAIT_UNKNOWN;
 
@@ -392,8 +389,7 @@ ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
             continue;
         }
 
-        (void) llm_circuit_peek(&provider->record->circuit,
-                                &provider->circuit, now, &wait);
+        (void) ngx_http_llm_peek_circuit(ctx, provider, &wait);
         which = ngx_http_llm_peek_limits(ctx, provider, &limit);
         limit = ngx_http_llm_again(which, limit);
 

@@ -56,7 +56,7 @@ ngx_http_llm_header_filter(ngx_http_request_t *r)
 
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
-    if (!llcf->gate && !llcf->models) {
+    if (!llcf->gate && !llcf->models && !llcf->api) {
         ctx = r->internal ? ngx_http_llm_get_ctx(r) : NULL;
 
         if (ctx && ngx_http_llm_retry_headers(r, ctx) != NGX_OK) {

@@ -225,6 +225,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_api"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE12,
+      ngx_http_llm_api,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
       ngx_null_command
 };
 
@@ -275,9 +282,9 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t                 *value;
     ngx_http_core_loc_conf_t  *clcf;
 
-    if (llcf->gate || llcf->models) {
-        return "is duplicate, or together with another of "
-               "\"llm_pass\", \"llm_gate\" and \"llm_models\"";
+    if (llcf->gate || llcf->models || llcf->api) {
+        return "is duplicate, or together with another of \"llm_pass\", "
+               "\"llm_gate\", \"llm_models\" and \"llm_api\"";
     }
 
     rv = ngx_http_llm_add_pass(cf, llcf);
@@ -389,8 +396,8 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_llm_main_conf_t  *mcf;
     ngx_http_core_loc_conf_t  *clcf;
 
-    if (llcf->status) {
-        return "is duplicate";
+    if (llcf->status || llcf->api) {
+        return "is duplicate, or together with \"llm_api\"";
     }
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
@@ -500,6 +507,10 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         /* in "limit_except" it is the proxy module that sets the handler */
 
         other = clcf->handler && !clcf->lmt_excpt;
+
+        if (conf->api && clcf->lmt_excpt) {
+            clcf->handler = ngx_http_llm_api_handler;
+        }
     }
 
     if (!conf->gate) {

@@ -188,8 +188,16 @@ void
 ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx, ngx_http_llm_provider_t *provider,
     llm_transition_t *tr, ngx_uint_t status)
 {
-    ngx_log_t            *log;
-    llm_history_entry_t   entry;
+    ngx_http_llm_transition(ctx->request->connection->log, provider, tr,
+                            status);
+}
+
+
+void
+ngx_http_llm_transition(ngx_log_t *log, ngx_http_llm_provider_t *provider,
+    llm_transition_t *tr, ngx_uint_t status)
+{
+    llm_history_entry_t  entry;
 
     if (tr->reason == LLM_REASON_NONE) {
         return;
@@ -202,8 +210,6 @@ ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx, ngx_http_llm_provider_t *provider,
     entry.status = status;
 
     llm_history_add(&provider->record->history, &entry);
-
-    log = ctx->request->connection->log;
 
     if (tr->to != LLM_CIRCUIT_OPEN) {
         ngx_log_error(NGX_LOG_WARN, log, 0,

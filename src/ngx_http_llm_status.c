@@ -23,8 +23,6 @@
 static json_t *ngx_http_llm_status_json(ngx_http_request_t *r,
     ngx_http_llm_main_conf_t *mcf);
 static json_t *ngx_http_llm_status_zone(ngx_http_llm_main_conf_t *mcf);
-static json_t *ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_provider_t *provider);
 static void ngx_http_llm_status_circuit(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider, json_t *o);
 static void ngx_http_llm_status_calls(ngx_http_llm_main_conf_t *mcf,
@@ -145,7 +143,7 @@ ngx_http_llm_status_zone(ngx_http_llm_main_conf_t *mcf)
 }
 
 
-static json_t *
+json_t *
 ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider)
 {
@@ -185,14 +183,22 @@ static void
 ngx_http_llm_status_circuit(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider, json_t *o)
 {
+    uint64_t             left;
+    llm_admin_t          admin;
     llm_circuit_view_t   view;
 
     llm_circuit_view(&provider->record->circuit, &provider->circuit,
                      ngx_http_llm_now(mcf), &view);
 
+    admin = llm_circuit_admin_now(&provider->record->circuit,
+                                  ngx_http_llm_time(mcf), &left);
+
     json_object_set_new(o, "state",
                         json_string(llm_circuit_state_name(view.state)));
-    json_object_set_new(o, "admin", json_string(llm_admin_name(view.admin)));
+    json_object_set_new(o, "admin", json_string(llm_admin_name(admin)));
+    json_object_set_new(o, "admin_ttl",
+                        left ? ngx_http_llm_status_seconds(left)
+                             : json_null());
     json_object_set_new(o, "reason",
                         view.reason == LLM_REASON_NONE
                         ? json_null()

@@ -519,17 +519,12 @@ static ngx_msec_t
 ngx_http_llm_wait_for(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider)
 {
-    uint32_t                   until;
-    llm_limit_t                limit;
-    llm_limits_t              *limits;
-    llm_admission_t            admission;
-    ngx_http_llm_main_conf_t  *mcf;
+    uint32_t          until;
+    llm_limit_t       limit;
+    llm_limits_t     *limits;
+    llm_admission_t   admission;
 
-    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
-
-    admission = llm_circuit_peek(&provider->record->circuit,
-                                 &provider->circuit, ngx_http_llm_now(mcf),
-                                 &until);
+    admission = ngx_http_llm_peek_circuit(ctx, provider, &until);
 
     if (admission == LLM_REFUSED_HALF_OPEN) {
 

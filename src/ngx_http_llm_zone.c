@@ -18,7 +18,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d03
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d04
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 

@@ -132,9 +132,8 @@ subtest 'words of a body are the code\'s' => sub {
 subtest 'reasons of a circuit that moves are the code\'s' => sub {
     my ($names) = $code =~ /^llm_reason_name\(.*?names\[\] = \{(.*?)\};/ms;
 
-    # nobody can say an operator's word in this version
     same([ map { $_->[0] } table($page{'docs/circuit.md'}, 'Reason') ],
-        [ grep { !/^(?:none|operator|reset)$/ } $names =~ /"(\w+)"/g ],
+        [ grep { $_ ne 'none' } $names =~ /"(\w+)"/g ],
         'reasons');
 };
 
@@ -169,6 +168,28 @@ subtest 'errors are the code\'s' => sub {
     for my $event (@events) {
         like $text, qr/^```text\n\Q$event\E```$/m, 'is told';
     }
+};
+
+subtest 'an operator\'s words are the code\'s' => sub {
+    my %section = directives();
+
+    my ($actions) = $code =~ /ngx_http_llm_actions\[\] = \{(.*?)\n\};/s;
+    my @is = $actions =~ /\{ "(\w+)"/g;
+    same([ map { $_->[0] } table($section{llm_api}{text}, 'Action') ], \@is,
+        'actions');
+    same([ map { $_->[0] =~ /^llmctl (\w+)/ }
+        table($page{'docs/operations.md'}, 'Command') ], \@is,
+        'commands of llmctl');
+
+    my ($words) = $code =~ /^llm_admin_name\(.*?names\[\] = \{(.*?)\};/ms;
+    same([ map { $_->[0] } table($page{'docs/circuit.md'}, 'Word') ],
+        [ $words =~ /"(\w+)"/g ], 'words');
+
+    my ($usage) = slurp("$root/bin/llmctl") =~ /<<'END'\n(.*?)^END$/ms;
+    same([ $usage =~ /\b(\d) \w/g ],
+        [ slurp("$root/bin/llmctl") =~ /^[A-Z]+=(\d)\b/mg, 0 ], 'exit codes');
+    same([ map { $_->[0] } table($page{'docs/operations.md'}, 'Exit code') ],
+        [ slurp("$root/bin/llmctl") =~ /^[A-Z]+=(\d)\b/mg, 0 ], 'told');
 };
 
 subtest 'what is removed from a request is told' => sub {

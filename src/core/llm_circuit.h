@@ -74,7 +74,8 @@ typedef enum {
     LLM_REASON_OPEN_ELAPSED, /* open -> half-open */
     LLM_REASON_RECOVERED,    /* half-open -> closed */
     LLM_REASON_OPERATOR,
-    LLM_REASON_RESET
+    LLM_REASON_RESET,
+    LLM_REASON_TTL /* an operator's word was over */
 } llm_reason_t;
 
 
@@ -93,7 +94,7 @@ typedef enum {
  * that may be.
  */
 typedef struct {
-    bool off;                     /* "circuit off": always admit, never move */
+    bool off;                     /* "circuit off": admit, never move */
     uint32_t failure_threshold;   /* 1..255 */
     uint32_t success_threshold;   /* 1..255 */
     uint32_t open;                /* open time at level 0 */
@@ -115,6 +116,8 @@ typedef struct {
                                   bit 8: its slow start is over;
                                   bits 16-31: the epoch it began;
                                   bits 32-63: when */
+    _Atomic uint64_t until;    /* bits 0-1: an operator's word;
+                                  bits 2-63: when it is over; 0: never */
 
     /* bits 0-15: epoch, 16-30: nonce, 31: taken, 32-63: lease ends */
     alignas(64) _Atomic uint64_t permit[LLM_CIRCUIT_PERMITS];
@@ -185,8 +188,9 @@ llm_admission_t llm_circuit_peek(const llm_circuit_t *c,
  * compare-and-swap won sees it, so it is the one to log.  A refused call
  * may have moved the circuit, too: another process was faster to the permit.
  *
- * With "off" or the operator's word "disabled" every call is admitted;
- * with "observe", too, while the circuit moves as it would without.
+ * With the operator's word "disabled" every call is admitted, with "off" all
+ * but those that the word "open" refuses; with "observe" every call, too,
+ * while the circuit moves as it would without.
  */
 llm_admission_t llm_circuit_acquire(llm_circuit_t *c,
     const llm_circuit_conf_t *conf, uint32_t now, llm_token_t *token,
@@ -251,6 +255,33 @@ void llm_circuit_throttle(llm_circuit_t *c, const llm_circuit_conf_t *conf,
  */
 bool llm_circuit_admin(llm_circuit_t *c, llm_admin_t admin, uint32_t now,
     llm_transition_t *tr);
+
+/*
+ * The same for ms milliseconds, 0: until it is taken back; afterwards it is
+ * auto again, see llm_circuit_admin_expire().  False if it was that already
+ * and neither had nor gets an end.  Of those who call this and admin() only
+ * one at a time may; any number may do everything else meanwhile.
+ *
+ * now: the same clock without the wrap, here and below, because a word may
+ * last longer than the 32 bits can tell.
+ */
+bool llm_circuit_admin_for(llm_circuit_t *c, llm_admin_t admin, uint64_t ms,
+    uint64_t now, llm_transition_t *tr);
+
+/*
+ * Takes an operator's word back if its time is over; true for the one process
+ * that did.  To be asked before peek() and acquire(): it is one load where
+ * the word has no end.
+ */
+bool llm_circuit_admin_expire(llm_circuit_t *c, uint64_t now,
+    llm_transition_t *tr);
+
+/*
+ * The operator's word, auto where its time is over, whether it was taken back
+ * or not.  *left: ms until then; 0: it has no end.  Reads only.
+ */
+llm_admin_t llm_circuit_admin_now(const llm_circuit_t *c, uint64_t now,
+    uint64_t *left);
 
 /*
  * Opens the circuit by hand, wherever it is; it is probed afterwards as

@@ -53,31 +53,115 @@ llm_circuit_move(llm_circuit_t *c, uint64_t *word, llm_word_t next,
 }
 
 
+/* Another word of the operator's: false if another process was faster. */
+static bool
+llm_circuit_say(llm_circuit_t *c, uint64_t *word, llm_admin_t admin,
+    llm_reason_t reason, uint32_t now, llm_transition_t *tr)
+{
+    llm_word_t w = llm_word_unpack(*word);
+    uint32_t left = w.state == LLM_CIRCUIT_OPEN
+                        ? llm_left(w.time, now, INT32_MAX)
+                        : 0;
+
+    w.admin = (uint8_t) (admin & 3);
+
+    return llm_circuit_move(c, word, w, reason, left, now, tr);
+}
+
+
 bool
 llm_circuit_admin(llm_circuit_t *c, llm_admin_t admin, uint32_t now,
     llm_transition_t *tr)
 {
+    return llm_circuit_admin_for(c, admin, 0, now, tr);
+}
+
+
+/*
+ * The end is written before the word, and expire() reads them the other way
+ * round: if it saw the old end, then the word is still to change, and does so
+ * whatever expire() makes of the old one.  An end belongs to one word, so it
+ * means nothing where a process was killed in between.
+ */
+bool
+llm_circuit_admin_for(llm_circuit_t *c, llm_admin_t admin, uint64_t ms,
+    uint64_t now, llm_transition_t *tr)
+{
+    uint64_t end = ms != 0 ? (now + ms) << LLM_UNTIL_SHIFT | (admin & 3) : 0;
+    uint64_t old = atomic_exchange(&c->until, end);
     uint64_t word = atomic_load(&c->word);
-    uint32_t left;
-    llm_word_t w;
 
     tr->reason = LLM_REASON_NONE;
 
     do {
-        w = llm_word_unpack(word);
-
-        if (w.admin == admin) {
+        if (llm_word_unpack(word).admin == admin && old == 0 && end == 0) {
             return false;
         }
-
-        left = w.state == LLM_CIRCUIT_OPEN ? llm_left(w.time, now, INT32_MAX)
-                                           : 0;
-        w.admin = (uint8_t) (admin & 3);
-
-    } while (
-        !llm_circuit_move(c, &word, w, LLM_REASON_OPERATOR, left, now, tr));
+    } while (!llm_circuit_say(c, &word, admin, LLM_REASON_OPERATOR,
+        (uint32_t) now, tr));
 
     return true;
+}
+
+
+/* Whether an end is this word's; the word is admin's 2 bits. */
+static inline bool
+llm_until_is_of(uint64_t until, uint8_t admin)
+{
+    return until != 0 && (until & 3) == admin;
+}
+
+
+bool
+llm_circuit_admin_expire(llm_circuit_t *c, uint64_t now, llm_transition_t *tr)
+{
+    uint64_t until = atomic_load(&c->until), word;
+
+    tr->reason = LLM_REASON_NONE;
+
+    if (until == 0) {
+        return false;
+    }
+
+    word = atomic_load(&c->word);
+
+    do {
+        until = atomic_load(&c->until);
+
+        if (!llm_until_is_of(until, llm_word_unpack(word).admin)
+            || now < until >> LLM_UNTIL_SHIFT)
+        {
+            return false;
+        }
+    } while (!llm_circuit_say(c, &word, LLM_ADMIN_AUTO, LLM_REASON_TTL,
+        (uint32_t) now, tr));
+
+    (void) atomic_compare_exchange_strong(&c->until, &until, 0);
+
+    return true;
+}
+
+
+llm_admin_t
+llm_circuit_admin_now(const llm_circuit_t *c, uint64_t now, uint64_t *left)
+{
+    llm_word_t w = llm_word_unpack(atomic_load(&c->word));
+    uint64_t until = atomic_load(&c->until);
+    uint64_t end = until >> LLM_UNTIL_SHIFT;
+
+    *left = 0;
+
+    if (!llm_until_is_of(until, w.admin)) {
+        return (llm_admin_t) w.admin;
+    }
+
+    if (now >= end) {
+        return LLM_ADMIN_AUTO;
+    }
+
+    *left = end - now;
+
+    return (llm_admin_t) w.admin;
 }
 
 
@@ -187,6 +271,7 @@ llm_circuit_copy(llm_circuit_t *to, const llm_circuit_t *from)
 {
     atomic_store(&to->throttle, atomic_load(&from->throttle));
     atomic_store(&to->cause, atomic_load(&from->cause));
+    atomic_store(&to->until, atomic_load(&from->until));
 
     for (unsigned i = 0; i < LLM_CIRCUIT_PERMITS; i++) {
         atomic_store(&to->permit[i], atomic_load(&from->permit[i]));
@@ -229,9 +314,9 @@ llm_reason_name(llm_reason_t reason)
 {
     static const char *const names[] = { "none", "failure_threshold",
         "failure_rate", "credential", "probe_failed", "open_elapsed",
-        "recovered", "operator", "reset" };
+        "recovered", "operator", "reset", "ttl" };
 
-    return llm_name(names, 9, reason);
+    return llm_name(names, 10, reason);
 }
 
 

@@ -20,6 +20,9 @@
 #define LLM_EPOCH_SHIFT 16
 #define LLM_TIME_SHIFT 32
 
+/* in the word "until" */
+#define LLM_UNTIL_SHIFT 2
+
 /* in the word "cause" */
 #define LLM_CAUSE_REASON ((uint64_t) 255)
 #define LLM_CAUSE_STARTED ((uint64_t) 1 << 8)
@@ -154,7 +157,8 @@ llm_word_calm(llm_word_t w, const llm_circuit_conf_t *conf, uint32_t now)
 static inline bool
 llm_word_always(llm_word_t w, const llm_circuit_conf_t *conf)
 {
-    return conf->off || w.admin == LLM_ADMIN_DISABLED;
+    return w.admin == LLM_ADMIN_DISABLED
+           || (conf->off && w.admin != LLM_ADMIN_OPEN);
 }
 
 

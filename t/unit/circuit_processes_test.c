@@ -1028,6 +1028,141 @@ a_worker_killed_at_any_instruction_wedges_nothing(void **state)
 }
 
 
+/* An end of an operator's word, on the clock that does not wrap. */
+static uint64_t
+long_now(void)
+{
+    return UINT64_C(1) << 32 | now;
+}
+
+
+static void
+be_forced_and_over(void)
+{
+    assert_true(llm_circuit_admin_for(&shared->circuit, LLM_ADMIN_OPEN, 50,
+        long_now() - 60, &mine.tr));
+}
+
+
+static void
+expire(told_t *told)
+{
+    told->late = llm_circuit_admin_expire(&shared->circuit, long_now(),
+        &told->tr);
+}
+
+
+static void
+expire_meanwhile(void)
+{
+    expire(&mine);
+}
+
+
+static void
+force_anew(told_t *told)
+{
+    (void) llm_circuit_admin_for(&shared->circuit, LLM_ADMIN_OPEN, 100,
+        long_now(), &told->tr);
+}
+
+
+static void
+force_anew_meanwhile(void)
+{
+    force_anew(&mine);
+}
+
+
+static void
+is_forced_anew(void)
+{
+    uint64_t left;
+
+    assert_int_equal(llm_circuit_admin_now(&shared->circuit, long_now(), &left),
+        LLM_ADMIN_OPEN);
+    assert_int_equal(left, 100);
+    (void) llm_circuit_admin(&shared->circuit, LLM_ADMIN_AUTO, now, &mine.tr);
+}
+
+
+static void
+a_new_word_outlives_the_end_of_the_old_one(void **state)
+{
+    static const scene_t ends = { &one_permit, be_forced_and_over, expire,
+        force_anew_meanwhile, is_forced_anew };
+    static const scene_t begins = { &one_permit, be_forced_and_over, force_anew,
+        expire_meanwhile, is_forced_anew };
+
+    (void) state;
+    play(&ends);
+    play(&begins);
+}
+
+
+static void
+was_taken_back_once(void)
+{
+    assert_int_equal(shared->told.late + mine.late, 1);
+    assert_int_equal(view().admin, LLM_ADMIN_AUTO);
+    assert_int_equal(view().reason, LLM_REASON_TTL);
+    assert_int_equal(view().epoch, 2);
+    assert_int_equal(shared->circuit.until, 0);
+}
+
+
+static void
+a_word_that_is_over_is_taken_back_once(void **state)
+{
+    static const scene_t scene = { &one_permit, be_forced_and_over, expire,
+        expire_meanwhile, was_taken_back_once };
+
+    (void) state;
+    play(&scene);
+}
+
+
+static void
+be_disabled(void)
+{
+    assert_true(
+        llm_circuit_admin(&shared->circuit, LLM_ADMIN_DISABLED, now, &mine.tr));
+}
+
+
+/* As it would be left, were the other process killed now. */
+static void
+is_one_word_or_the_other(void)
+{
+    uint64_t left;
+
+    if (llm_circuit_admin_now(&shared->circuit, long_now(), &left)
+        == LLM_ADMIN_DISABLED)
+    {
+        assert_int_equal(left, 0);
+        now += 1000;
+        expire(&mine);
+        now -= 1000;
+        assert_false(mine.late);
+
+    } else {
+        assert_int_equal(view().admin, LLM_ADMIN_OPEN);
+        assert_int_equal(left, 100);
+    }
+}
+
+
+static void
+an_operator_killed_at_any_instruction_ends_no_other_word(void **state)
+{
+    static const scene_t scene = { &one_permit, be_disabled, force_anew,
+        is_one_word_or_the_other, is_forced_anew };
+
+    (void) state;
+    play(&scene);
+}
+
+
 /* ---- sixteen processes ---- */
 
 
@@ -1449,6 +1584,9 @@ main(void)
         TEST(the_status_tells_the_reason_of_the_last_transition),
         TEST(no_transition_is_missing_in_the_log),
         TEST(a_worker_killed_at_any_instruction_wedges_nothing),
+        TEST(a_new_word_outlives_the_end_of_the_old_one),
+        TEST(a_word_that_is_over_is_taken_back_once),
+        TEST(an_operator_killed_at_any_instruction_ends_no_other_word),
         TEST(sixteen_workers_agree_on_every_transition),
         TEST(killed_workers_cost_no_more_than_their_own_log_line)
     };

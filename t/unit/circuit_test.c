@@ -1285,6 +1285,105 @@ forced_open_refuses_until_it_is_taken_back(void **state)
 
 
 static void
+the_word_lasts(llm_admin_t word, uint64_t ms, uint64_t at)
+{
+    uint64_t left;
+
+    assert_int_equal(llm_circuit_admin_now(&c, at, &left), word);
+    assert_int_equal(left, ms);
+}
+
+
+static void
+forced_open_refuses_where_the_circuit_is_off(void **state)
+{
+    (void) state;
+
+    conf.off = true;
+    admin(LLM_ADMIN_OPEN);
+    refused(LLM_REFUSED_FORCED, LLM_CIRCUIT_WAIT_UNKNOWN);
+    admin(LLM_ADMIN_OBSERVE);
+    assert_int_equal(admitted().kind, LLM_TOKEN_NORMAL);
+}
+
+
+static void
+a_word_with_an_end_is_taken_back_when_it_is_over(void **state)
+{
+    /* the longest there is, and more than 32 bits of a clock */
+    uint64_t ms = UINT64_C(30) * 86400000, at = UINT64_C(5) << 32 | 100000;
+
+    (void) state;
+
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_OPEN, ms, at, &tr));
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_CLOSED, LLM_REASON_OPERATOR);
+    the_word_lasts(LLM_ADMIN_OPEN, ms, at);
+
+    at += ms - 1;
+    assert_false(llm_circuit_admin_expire(&c, at, &tr));
+    assert_int_equal(tr.reason, LLM_REASON_NONE);
+    the_word_lasts(LLM_ADMIN_OPEN, 1, at);
+    refused(LLM_REFUSED_FORCED, LLM_CIRCUIT_WAIT_UNKNOWN);
+
+    at++;
+    the_word_lasts(LLM_ADMIN_AUTO, 0, at);
+    refused(LLM_REFUSED_FORCED, LLM_CIRCUIT_WAIT_UNKNOWN);
+    assert_true(llm_circuit_admin_expire(&c, at, &tr));
+    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_CLOSED, LLM_REASON_TTL);
+    assert_false(llm_circuit_admin_expire(&c, at, &tr));
+    the_word_lasts(LLM_ADMIN_AUTO, 0, at);
+    assert_int_equal(admitted().kind, LLM_TOKEN_NORMAL);
+    assert_int_equal(view().epoch, 2);
+}
+
+
+static void
+a_word_may_get_another_end_or_lose_it(void **state)
+{
+    uint64_t at = 100000;
+
+    (void) state;
+
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_OBSERVE, 10, at, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_OBSERVE, 90, at, &tr));
+    the_word_lasts(LLM_ADMIN_OBSERVE, 90, at);
+    assert_false(llm_circuit_admin_expire(&c, at + 89, &tr));
+
+    assert_true(llm_circuit_admin(&c, LLM_ADMIN_OBSERVE, 100000, &tr));
+    assert_false(llm_circuit_admin(&c, LLM_ADMIN_OBSERVE, 100000, &tr));
+    the_word_lasts(LLM_ADMIN_OBSERVE, 0, at + 90);
+    assert_false(llm_circuit_admin_expire(&c, at + 1000, &tr));
+
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_DISABLED, 10, at, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_AUTO, 0, at, &tr));
+    the_word_lasts(LLM_ADMIN_AUTO, 0, at);
+    assert_false(llm_circuit_admin_expire(&c, at + 1000, &tr));
+}
+
+
+static void
+an_end_survives_everything_but_a_word(void **state)
+{
+    llm_circuit_t copy;
+    uint64_t at = now, left;
+
+    (void) state;
+
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_OBSERVE, 1000, at, &tr));
+    call(LLM_CLASS_CREDENTIAL);
+    assert_int_equal(view().state, LLM_CIRCUIT_OPEN);
+    llm_circuit_reset(&c, now, &tr);
+    the_word_lasts(LLM_ADMIN_OBSERVE, 1000, at);
+
+    memset(&copy, 0, sizeof(copy));
+    llm_circuit_copy(&copy, &c);
+    assert_int_equal(llm_circuit_admin_now(&copy, at, &left),
+        LLM_ADMIN_OBSERVE);
+    assert_int_equal(left, 1000);
+}
+
+
+static void
 an_operators_word_keeps_a_deadline(void **state)
 {
     (void) state;
@@ -2790,6 +2889,7 @@ every_state_has_its_name_on_the_status_page(void **state)
     assert_string_equal(llm_reason_name(LLM_REASON_RECOVERED), "recovered");
     assert_string_equal(llm_reason_name(LLM_REASON_OPERATOR), "operator");
     assert_string_equal(llm_reason_name(LLM_REASON_RESET), "reset");
+    assert_string_equal(llm_reason_name(LLM_REASON_TTL), "ttl");
     assert_string_equal(llm_admission_name(LLM_ADMITTED), "admitted");
     assert_string_equal(llm_admission_name(LLM_REFUSED_OPEN), "open");
     assert_string_equal(llm_admission_name(LLM_REFUSED_HALF_OPEN), "half_open");
@@ -2863,6 +2963,10 @@ main(void)
         TEST(a_throttled_circuit_that_is_due_stays_open),
         TEST(the_same_word_twice_is_told_once),
         TEST(forced_open_refuses_until_it_is_taken_back),
+        TEST(forced_open_refuses_where_the_circuit_is_off),
+        TEST(a_word_with_an_end_is_taken_back_when_it_is_over),
+        TEST(a_word_may_get_another_end_or_lose_it),
+        TEST(an_end_survives_everything_but_a_word),
         TEST(an_operators_word_keeps_a_deadline),
         TEST(disabled_admits_whatever_happens),
         TEST(disabled_counts_no_failure_and_opens_for_none),
