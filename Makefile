@@ -303,7 +303,8 @@ DEPS := nginx nginx-dev gcc libc6-dev make pkg-config libjansson-dev \
         libcurl4-openssl-dev ca-certificates curl jq
 
 DEPS_TEST := libcmocka-dev perl libio-socket-ssl-perl libjson-perl openssl \
-             clang libclang-rt-14-dev clang-format cppcheck valgrind procps
+             clang libclang-rt-14-dev clang-format cppcheck valgrind procps \
+             prometheus
 
 DEPS_BENCH := wrk valgrind
 
@@ -344,7 +345,7 @@ trap 'rm -f $$log' EXIT
 trap 'exit 130' INT TERM HUP
 if [ ! -e $$policy ]; then
     trap 'rm -f $$log $$policy' EXIT
-    printf '#!/bin/sh\ncase $$1 in nginx*) exit 101; esac\n' > $$policy
+    printf '#!/bin/sh\ncase $$1 in nginx*|prometheus*) exit 101; esac\n' > $$policy
     chmod 755 $$policy
 fi
 apt='apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120'

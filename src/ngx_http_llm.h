@@ -352,6 +352,25 @@ typedef struct {
 } ngx_http_llm_main_conf_t;
 
 
+/* what llm_status writes */
+
+typedef enum {
+    NGX_HTTP_LLM_FORMAT_NONE = 0,                 /* there is no llm_status */
+    NGX_HTTP_LLM_FORMAT_JSON,
+    NGX_HTTP_LLM_FORMAT_PROMETHEUS
+} ngx_http_llm_format_e;
+
+
+/* a text that grows, to be sent */
+
+typedef struct {
+    ngx_pool_t                   *pool;
+    ngx_chain_t                  *out;
+    ngx_chain_t                  *last;
+    off_t                         size;
+} ngx_http_llm_text_t;
+
+
 /* an llm_pass or llm_gate, until the whole configuration is read */
 
 typedef struct {
@@ -376,10 +395,10 @@ typedef struct ngx_http_llm_loc_conf_s {
     unsigned                      gate:1;
     unsigned                      pass:1;
     unsigned                      prefix_set:1;
-    unsigned                      status:1;
     unsigned                      models:1;
     unsigned                      api:1;
     unsigned                      api_remote:1;   /* not this machine only */
+    ngx_http_llm_format_e         status;         /* of llm_status */
 } ngx_http_llm_loc_conf_t;
 
 
@@ -830,6 +849,7 @@ void ngx_http_llm_expire(ngx_event_t *ev);
 
 ngx_uint_t ngx_http_llm_speaks_anthropic(ngx_http_request_t *r);
 ngx_int_t ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
+const char *ngx_http_llm_rejection(unsigned why);
 ngx_int_t ngx_http_llm_no_model(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_invalid(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
@@ -857,11 +877,23 @@ ngx_int_t ngx_http_llm_filter_init(ngx_conf_t *cf);
 char *ngx_http_llm_models(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_llm_models_handler(ngx_http_request_t *r);
 
-/* status */
+/* describe: everything that is known, for whoever shows it */
+
+struct json_t *ngx_http_llm_status_tree(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_format_e format);
+struct json_t *ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider, ngx_http_llm_format_e format);
+
+/* status: the page, in the format that is wanted */
 
 ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
-struct json_t *ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_provider_t *provider);
+ngx_int_t ngx_http_llm_text(ngx_http_llm_text_t *text, const char *p,
+    size_t len);
+
+/* prometheus: the page as Prometheus reads it */
+
+ngx_int_t ngx_http_llm_prometheus(ngx_http_llm_main_conf_t *mcf,
+    struct json_t *tree, ngx_http_llm_text_t *text);
 
 /* api: an operator asks and orders */
 

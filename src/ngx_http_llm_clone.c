@@ -22,9 +22,8 @@
 ngx_http_llm_ctx_t *
 ngx_http_llm_clone_ctx(ngx_http_request_t *r)
 {
-    ngx_http_llm_ctx_t        *ctx, *parent;
-    ngx_http_llm_loc_conf_t   *llcf;
-    ngx_http_llm_main_conf_t  *mcf;
+    ngx_http_llm_ctx_t       *ctx, *parent;
+    ngx_http_llm_loc_conf_t  *llcf;
 
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
@@ -56,13 +55,6 @@ ngx_http_llm_clone_ctx(ngx_http_request_t *r)
     ctx->inject = parent->inject;
     ctx->json = parent->json;
     ctx->stream = parent->stream;
-
-    llm_count(ngx_http_llm_counters(ctx->route->record), LLM_REQUESTS);
-
-    if (ctx->route->retry_set) {
-        mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
-        llm_budget_request(&ctx->route->record->budget, ngx_http_llm_now(mcf));
-    }
 
     /* the parent has found somebody who serves the model */
 

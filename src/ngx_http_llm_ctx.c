@@ -14,6 +14,7 @@
 
 
 static void ngx_http_llm_cleanup(void *data);
+static void ngx_http_llm_count_outcome(ngx_http_llm_ctx_t *ctx);
 
 
 /* route: NULL where it is known later */
@@ -67,9 +68,13 @@ ngx_http_llm_create_ctx(ngx_http_request_t *r, ngx_http_llm_loc_conf_t *llcf,
 }
 
 
+/* The request is the route's from now, and counts. */
+
 ngx_int_t
 ngx_http_llm_set_route(ngx_http_llm_ctx_t *ctx, ngx_http_llm_route_t *route)
 {
+    ngx_http_llm_main_conf_t  *mcf;
+
     ctx->fares = ngx_pcalloc(ctx->request->pool,
                              route->uses.nelts * sizeof(ngx_http_llm_fare_t));
     if (ctx->fares == NULL) {
@@ -77,6 +82,13 @@ ngx_http_llm_set_route(ngx_http_llm_ctx_t *ctx, ngx_http_llm_route_t *route)
     }
 
     ctx->route = route;
+
+    llm_count(ngx_http_llm_counters(route->record), LLM_REQUESTS);
+
+    if (route->retry_set) {
+        mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+        llm_budget_request(&route->record->budget, ngx_http_llm_now(mcf));
+    }
 
     return NGX_OK;
 }
@@ -102,6 +114,36 @@ ngx_http_llm_cleanup(void *data)
     ngx_http_llm_settle(ctx, &ctx->now, LLM_TOKENS_UNKNOWN);
 
     ngx_http_llm_wait_done(ctx);
+    ngx_http_llm_count_outcome(ctx);
+}
+
+
+/* Once for each request that was counted, when it is over. */
+
+static void
+ngx_http_llm_count_outcome(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_connection_t        *c;
+    ngx_http_llm_outcome_e   outcome;
+
+    if (ctx->route == NULL) {
+        return;
+    }
+
+    outcome = ctx->outcome;
+
+    if (outcome == NGX_HTTP_LLM_OUTCOME_NONE) {
+
+        /* it ended while its body was read, for example */
+
+        c = ctx->request->connection;
+
+        outcome = c->error || c->timedout ? NGX_HTTP_LLM_OUTCOME_ABORTED
+                                          : NGX_HTTP_LLM_OUTCOME_ERROR;
+    }
+
+    llm_count(ngx_http_llm_counters(ctx->route->record),
+              LLM_OUTCOME_OK + outcome - NGX_HTTP_LLM_OUTCOME_OK);
 }
 
 

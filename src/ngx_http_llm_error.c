@@ -36,8 +36,8 @@ static u_char *ngx_http_llm_put(u_char *p, u_char *last, const char *text);
 static ngx_int_t ngx_http_llm_escape(ngx_http_request_t *r, ngx_str_t *text);
 static uint32_t ngx_http_llm_again(llm_limit_t limit, uint32_t wait);
 static uint32_t ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx);
-static ngx_int_t ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx,
-    const char *code, ngx_int_t status);
+static ngx_int_t ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx, unsigned why,
+    ngx_int_t status);
 static ngx_http_llm_error_t *ngx_http_llm_find_error(ngx_uint_t status);
 static ngx_uint_t ngx_http_llm_is_anthropic(ngx_http_request_t *r);
 
@@ -60,6 +60,14 @@ static const char  *ngx_http_llm_limits[] = {
 
 static ngx_str_t  ngx_http_llm_version_header =
                                            ngx_string("anthropic-version");
+
+
+/* codes of refusals, by LLM_REJECTED_* */
+
+static const char  *ngx_http_llm_rejections[] = {
+    "all_circuits_open", "rate_limit_exceeded", "model_not_found",
+    "invalid_request_error"
+};
 
 
 static ngx_http_llm_error_t  ngx_http_llm_errors[] = {
@@ -103,12 +111,12 @@ ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     u_char               *p, *last;
     uint32_t              wait;
     ngx_int_t             status;
+    unsigned              why;
     ngx_uint_t            i;
-    const char           *code;
     ngx_http_llm_fare_t  *fare;
 
     status = NGX_HTTP_TOO_MANY_REQUESTS;
-    code = "rate_limit_exceeded";
+    why = LLM_REJECTED_LIMITS;
     wait = LLM_CIRCUIT_WAIT_UNKNOWN;
 
     for (i = 0; i < ctx->route->uses.nelts; i++) {
@@ -125,7 +133,7 @@ ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
             && fare->limit == LLM_LIMIT_NONE)
         {
             status = NGX_HTTP_SERVICE_UNAVAILABLE;
-            code = "all_circuits_open";
+            why = LLM_REJECTED_CIRCUITS;
         }
     }
 
@@ -146,7 +154,7 @@ ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     ctx->retry_status = status;
     ctx->retry_wait = wait;
 
-    return ngx_http_llm_reject(ctx, code, status);
+    return ngx_http_llm_reject(ctx, why, status);
 }
 
 
@@ -170,7 +178,7 @@ ngx_http_llm_no_model(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_llm_reject(ctx, "model_not_found", NGX_HTTP_NOT_FOUND);
+    return ngx_http_llm_reject(ctx, LLM_REJECTED_MODEL, NGX_HTTP_NOT_FOUND);
 }
 
 
@@ -200,8 +208,7 @@ ngx_http_llm_invalid(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_llm_reject(ctx, "invalid_request_error",
-                               NGX_HTTP_BAD_REQUEST);
+    return ngx_http_llm_reject(ctx, LLM_REJECTED_REQUEST, NGX_HTTP_BAD_REQUEST);
 }
 
 
@@ -234,18 +241,23 @@ ngx_http_llm_escape(ngx_http_request_t *r, ngx_str_t *text)
 
 
 static ngx_int_t
-ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx, const char *code,
-    ngx_int_t status)
+ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx, unsigned why, ngx_int_t status)
 {
-    ctx->code = code;
+    ctx->code = ngx_http_llm_rejection(why);
     ctx->outcome = NGX_HTTP_LLM_OUTCOME_REJECTED;
 
     if (ctx->route) {
-        llm_count(ngx_http_llm_counters(ctx->route->record),
-                  LLM_REQUESTS_REJECTED);
+        llm_count(ngx_http_llm_counters(ctx->route->record), why);
     }
 
     return status;
+}
+
+
+const char *
+ngx_http_llm_rejection(unsigned why)
+{
+    return ngx_http_llm_rejections[why - LLM_REJECTED_CIRCUITS];
 }
 
 

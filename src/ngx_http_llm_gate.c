@@ -15,8 +15,6 @@
  */
 
 
-static void ngx_http_llm_count_request(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_read_body(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_body_handler(ngx_http_request_t *r);
@@ -62,7 +60,6 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
     }
 
     if (ctx->route) {
-        ngx_http_llm_count_request(r, ctx);
 
         /* whatever the model is, nobody would take the request */
 
@@ -80,20 +77,6 @@ ngx_http_llm_gate_handler(ngx_http_request_t *r)
     }
 
     return ngx_http_llm_decide(r, ctx);
-}
-
-
-static void
-ngx_http_llm_count_request(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
-{
-    ngx_http_llm_main_conf_t  *mcf;
-
-    llm_count(ngx_http_llm_counters(ctx->route->record), LLM_REQUESTS);
-
-    if (ctx->route->retry_set) {
-        mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
-        llm_budget_request(&ctx->route->record->budget, ngx_http_llm_now(mcf));
-    }
 }
 
 
@@ -192,8 +175,6 @@ ngx_http_llm_decide(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         if (route == NULL || ngx_http_llm_set_route(ctx, route) != NGX_OK) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
-
-        ngx_http_llm_count_request(r, ctx);
     }
 
     if (ngx_http_llm_candidates(ctx) != NGX_OK) {

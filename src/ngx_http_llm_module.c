@@ -384,7 +384,7 @@ ngx_http_llm_proxy_pass(ngx_conf_t *cf, ngx_str_t *route)
 }
 
 
-/* llm_status [ZONE] [format=json] */
+/* llm_status [ZONE] [format=json|prometheus] */
 
 static char *
 ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -393,12 +393,15 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_str_t                 *value;
     ngx_uint_t                 i;
+    ngx_http_llm_format_e      format;
     ngx_http_llm_main_conf_t  *mcf;
     ngx_http_core_loc_conf_t  *clcf;
 
     if (llcf->status || llcf->api) {
         return "is duplicate, or together with \"llm_api\"";
     }
+
+    format = NGX_HTTP_LLM_FORMAT_JSON;
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
     value = cf->args->elts;
@@ -407,11 +410,17 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         if (ngx_strncmp(value[i].data, "format=", 7) == 0) {
 
-            if (ngx_strcmp(value[i].data + 7, "json") != 0) {
+            if (ngx_strcmp(value[i].data + 7, "json") == 0) {
+                format = NGX_HTTP_LLM_FORMAT_JSON;
+
+            } else if (ngx_strcmp(value[i].data + 7, "prometheus") == 0) {
+                format = NGX_HTTP_LLM_FORMAT_PROMETHEUS;
+
+            } else {
                 ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                    "invalid parameter \"%V\" in "
-                                   "\"llm_status\": expected \"format=json\"",
-                                   &value[i]);
+                                   "\"llm_status\": expected \"format=json\" "
+                                   "or \"format=prometheus\"", &value[i]);
                 return NGX_CONF_ERROR;
             }
 
@@ -432,7 +441,7 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    llcf->status = 1;
+    llcf->status = format;
     mcf->status = 1;
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);

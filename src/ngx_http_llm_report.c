@@ -203,6 +203,11 @@ ngx_http_llm_transition(ngx_log_t *log, ngx_http_llm_provider_t *provider,
         return;
     }
 
+    if (tr->from != tr->to) {
+        llm_count(ngx_http_llm_counters(provider->record),
+                  llm_move(tr->from, tr->to));
+    }
+
     entry.time = ngx_http_llm_wall_clock();
     entry.from = tr->from;
     entry.to = tr->to;

@@ -342,6 +342,13 @@ ngx_http_llm_variable_first_token(ngx_http_request_t *r,
 }
 
 
+const char *
+ngx_http_llm_outcome(ngx_http_llm_outcome_e outcome)
+{
+    return ngx_http_llm_outcomes[outcome];
+}
+
+
 static ngx_int_t
 ngx_http_llm_variable_outcome(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
@@ -356,7 +363,7 @@ ngx_http_llm_variable_outcome(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    outcome = ngx_http_llm_outcomes[ctx->outcome];
+    outcome = ngx_http_llm_outcome(ctx->outcome);
 
     return ngx_http_llm_value(v, (u_char *) outcome, ngx_strlen(outcome));
 }

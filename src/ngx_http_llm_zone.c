@@ -18,7 +18,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d04
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d05
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
@@ -345,6 +345,9 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
 
         if (record->kind == NGX_HTTP_LLM_PROVIDER) {
             llm_counters_settle(&record->counters[0]);
+
+        } else {
+            llm_counters_settle_route(&record->counters[0]);
         }
     }
 
@@ -469,6 +472,9 @@ ngx_http_llm_slot_settle(ngx_http_llm_main_conf_t *mcf, ngx_uint_t n)
             if (record->limits) {
                 record->limits->in_flight[n] = 0;
             }
+
+        } else {
+            llm_counters_settle_route(&record->counters[n]);
         }
     }
 

@@ -148,8 +148,7 @@ subtest 'errors are the code\'s' => sub {
 
     my %code = map { $_ => 1 }
         $code =~ /ctx->code = "(\w+)"/g,
-        $code =~ /ngx_http_llm_reject\(ctx, "(\w+)"/g,
-        $code =~ /\bcode = "(\w+)";/g;
+        c_strings('ngx_http_llm_rejections');
     same([ map { $_->[2] } table($text, 'Situation') ], [ keys %code ],
         'the gateway\'s');
 
@@ -206,6 +205,22 @@ subtest 'what is removed from a request is told' => sub {
 subtest 'every field of a status is explained, and no other' => sub {
     same([ map { $_->[0] } tables($page{'docs/status.md'}, 'Field') ],
         [ fields(status()) ], 'fields');
+};
+
+subtest 'every metric is explained, and no other' => sub {
+    my ($table) = $code =~ /ngx_http_llm_metrics\[\] = \{(.*?)\n\};/s;
+
+    my %is;
+    while ($table =~ /\{\s*"(\w+)",\s*"(\w+)",\s*(?:NULL|"\w+"),
+        \s*(?:NULL|"\w+"),\s*\{\s*("[^}]*)\}/gx)
+    {
+        my ($name, $type, $labels) = ($1, $2, $3);
+        $is{"$name, $type, " . join ', ', $labels =~ /"(\w+)"/g} = 1;
+    }
+    cmp_ok scalar keys %is, '>', 10, 'the table of the code was found';
+
+    same([ map { join ', ', @$_[ 0 .. 2 ] }
+        table($page{'docs/metrics.md'}, 'Metric') ], [ keys %is ], 'metrics');
 };
 
 subtest 'every source file has its place in internals' => sub {

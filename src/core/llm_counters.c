@@ -1,5 +1,11 @@
 #include "llm_counters.h"
 
+#include <assert.h>
+
+
+static_assert(LLM_MOVES + 6 <= LLM_COUNTERS - 1, "a provider's counters fit");
+static_assert(LLM_ROUTE_COUNTERS <= LLM_COUNTERS - 1, "and a route's");
+
 
 static uint64_t
 llm_counters_read(const llm_counters_t *c, unsigned what)
@@ -83,6 +89,23 @@ llm_counters_settle(llm_counters_t *c)
     if (calls > settled) {
         atomic_fetch_add_explicit(&c->v[LLM_CALLS_NEUTRAL], calls - settled,
             memory_order_relaxed);
+    }
+}
+
+
+void
+llm_counters_settle_route(llm_counters_t *c)
+{
+    uint64_t requests, ended = 0;
+
+    for (unsigned i = LLM_OUTCOME_OK; i <= LLM_OUTCOME_CACHED; i++) {
+        ended += llm_counters_read(c, i);
+    }
+
+    requests = llm_counters_read(c, LLM_REQUESTS);
+
+    if (requests > ended) {
+        llm_count_n(c, LLM_OUTCOME_ABORTED, requests - ended);
     }
 }
 

@@ -29,16 +29,28 @@ enum {
     LLM_CALLS_LATE,
     LLM_STREAM_ERRORS,
     LLM_UNREADABLE_FRAMES,
+    LLM_MOVES,                          /* six, see llm_move() */
     LLM_LAST_SUCCESS = LLM_COUNTERS - 1 /* not a count: wall clock, ms */
 };
 
 
-/* of a route */
+/* of a route; REQUESTS = the outcomes + what is in flight */
 enum {
     LLM_REQUESTS = 0,
     LLM_FAILOVERS,
-    LLM_REQUESTS_REJECTED,
-    LLM_REQUESTS_WAITED
+    LLM_REQUESTS_WAITED,
+    LLM_REJECTED_CIRCUITS, /* requests that the gate refused, by why */
+    LLM_REJECTED_LIMITS,
+    LLM_REJECTED_MODEL,
+    LLM_REJECTED_REQUEST,
+    LLM_OUTCOME_OK, /* requests that are over, by how they ended */
+    LLM_OUTCOME_FAILOVER,
+    LLM_OUTCOME_REJECTED,
+    LLM_OUTCOME_TRUNCATED,
+    LLM_OUTCOME_ERROR,
+    LLM_OUTCOME_ABORTED,
+    LLM_OUTCOME_CACHED,
+    LLM_ROUTE_COUNTERS
 };
 
 
@@ -81,6 +93,14 @@ llm_count_n(llm_counters_t *c, unsigned what, uint64_t n)
 }
 
 
+/* The counter of a circuit's changes from a state to another, 0 to 2. */
+static inline unsigned
+llm_move(unsigned from, unsigned to)
+{
+    return LLM_MOVES + 2 * from + to - (to > from);
+}
+
+
 /* Notes a moment in a counter that is no count. */
 static inline void
 llm_counters_stamp(llm_counters_t *c, unsigned what, uint64_t value)
@@ -104,6 +124,9 @@ uint64_t llm_counters_in_flight(const llm_counters_t *c, unsigned n);
  * verdict and is counted as neutral.
  */
 void llm_counters_settle(llm_counters_t *c);
+
+/* The same of a route: its requests' callers were left alone. */
+void llm_counters_settle_route(llm_counters_t *c);
 
 /* Adds all counts of a slot to another one; LLM_LAST_SUCCESS is a maximum. */
 void llm_counters_add(llm_counters_t *to, const llm_counters_t *from);

@@ -90,6 +90,13 @@ llm_histogram_total(const llm_histogram_t *h)
 
 
 uint64_t
+llm_histogram_sum(const llm_histogram_t *h)
+{
+    return atomic_load_explicit(&h->sum, memory_order_relaxed);
+}
+
+
+uint64_t
 llm_histogram_below(const llm_histogram_t *h, uint32_t edge)
 {
     return llm_histogram_upto(h, llm_histogram_bucket(edge));

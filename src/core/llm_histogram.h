@@ -32,6 +32,9 @@ void llm_histogram_add(llm_histogram_t *h, uint64_t us);
 
 uint64_t llm_histogram_total(const llm_histogram_t *h);
 
+/* The sum of all values, us. */
+uint64_t llm_histogram_sum(const llm_histogram_t *h);
+
 /*
  * How many values are at most an edge, us, which must be one of the
  * conventions' (llm_histogram_durations, llm_histogram_first_tokens).
