@@ -586,6 +586,7 @@ subtest 'the log tells who answered, and what was asked for' => sub {
         llm_provider => 'a', llm_model => 'large',
         llm_upstream_model => 'large-2', llm_attempts => 1,
         llm_fallback => 0, llm_reject => '-', llm_stream => 1,
+        llm_waited => '0.000',
         llm_outcome => 'ok',
     };
 
@@ -596,6 +597,7 @@ subtest 'the log tells who answered, and what was asked for' => sub {
         llm_provider => 'b', llm_model => 'large',
         llm_upstream_model => 'other', llm_attempts => 2,
         llm_fallback => 1, llm_reject => '-', llm_stream => 0,
+        llm_waited => '0.000',
         llm_outcome => 'failover',
     };
 
