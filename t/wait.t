@@ -653,7 +653,9 @@ subtest 'four workers, many callers' => sub {
     is most(0.02, $one->requests), 1;
     my @late = sort { $a <=> $b } map { $_->time } @answers;
     cmp_ok $late[-1], '<', 5;
-    is $gw->moved, 'one successful=60';
+
+    # two workers may ask for the same place: one is refused, and waits on
+    like $gw->moved, qr/^one successful=60(?: rejected=\d+)?$/;
     $gw->done;
 };
 
