@@ -220,8 +220,6 @@ typedef struct {
     ngx_http_llm_model_t         *any;            /* model *; or NULL */
 
     llm_circuit_conf_t            circuit;
-    uint32_t                      slow_call;      /* ms; 0: off */
-    uint32_t                      stream_errors;
     ngx_http_llm_timeouts_t       timeout;
     ngx_http_llm_limit_t          limit;
     llm_limit_conf_t              limits;

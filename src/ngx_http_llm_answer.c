@@ -341,7 +341,7 @@ ngx_http_llm_slow(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
     ngx_msec_t  slow, end;
 
-    slow = ctx->now.provider->slow_call;
+    slow = ctx->now.provider->circuit.slow_call;
 
     if (slow == 0 || !ctx->completion) {
         return 0;

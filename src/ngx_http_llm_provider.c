@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm.h"
+#include "ngx_http_llm_circuit.h"
 
 
 /*
@@ -20,46 +21,6 @@
 static char *ngx_http_llm_provider_check(ngx_conf_t *cf,
     ngx_http_llm_provider_t *provider);
 static ngx_uint_t ngx_http_llm_is_token(ngx_str_t *s);
-
-
-static ngx_http_llm_word_t  ngx_http_llm_circuit_words[] = {
-    { ngx_string("failure_threshold"), NGX_HTTP_LLM_WORD_NUMBER,
-      offsetof(ngx_http_llm_provider_t, circuit.failure_threshold),
-      5, 1, 255, 0 },
-    { ngx_string("success_threshold"), NGX_HTTP_LLM_WORD_NUMBER,
-      offsetof(ngx_http_llm_provider_t, circuit.success_threshold),
-      2, 1, 255, 0 },
-    { ngx_string("open"), NGX_HTTP_LLM_WORD_TIME,
-      offsetof(ngx_http_llm_provider_t, circuit.open),
-      30000, 1, LLM_CIRCUIT_LONGEST, 0 },
-    { ngx_string("open_max"), NGX_HTTP_LLM_WORD_TIME,
-      offsetof(ngx_http_llm_provider_t, circuit.open_max),
-      0, 1, LLM_CIRCUIT_LONGEST, 0 },
-    { ngx_string("half_open_max_calls"), NGX_HTTP_LLM_WORD_NUMBER,
-      offsetof(ngx_http_llm_provider_t, circuit.half_open_max_calls),
-      1, 1, LLM_CIRCUIT_PERMITS, 0 },
-    { ngx_string("half_open_timeout"), NGX_HTTP_LLM_WORD_TIME,
-      offsetof(ngx_http_llm_provider_t, circuit.half_open_timeout),
-      10000, 1, LLM_CIRCUIT_LONGEST, 0 },
-    { ngx_string("failure_rate"), NGX_HTTP_LLM_WORD_PERCENT,
-      offsetof(ngx_http_llm_provider_t, circuit.failure_rate),
-      0, 1, 100, 1 },
-    { ngx_string("window"), NGX_HTTP_LLM_WORD_TIME,
-      offsetof(ngx_http_llm_provider_t, circuit.window),
-      10000, LLM_RATE_SHORTEST, LLM_RATE_LONGEST, 0 },
-    { ngx_string("min_requests"), NGX_HTTP_LLM_WORD_NUMBER,
-      offsetof(ngx_http_llm_provider_t, circuit.min_requests),
-      20, 1, LLM_RATE_REQUESTS, 0 },
-    { ngx_string("slow_call"), NGX_HTTP_LLM_WORD_TIME,
-      offsetof(ngx_http_llm_provider_t, slow_call),
-      0, 1, LLM_CIRCUIT_LONGEST, 1 },
-    { ngx_string("slow_start"), NGX_HTTP_LLM_WORD_TIME,
-      offsetof(ngx_http_llm_provider_t, circuit.slow_start),
-      0, 1, LLM_CIRCUIT_LONGEST, 1 },
-    { ngx_string("stream_errors"), NGX_HTTP_LLM_WORD_FLAG,
-      offsetof(ngx_http_llm_provider_t, stream_errors), 1, 0, 1, 1 },
-    { ngx_null_string, 0, 0, 0, 0, 0, 0 }
-};
 
 
 static ngx_http_llm_word_t  ngx_http_llm_timeout_words[] = {
@@ -155,7 +116,7 @@ ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     provider->name = value[1];
     provider->index = mcf->providers.nelts - 1;
 
-    ngx_http_llm_words_init(ngx_http_llm_circuit_words, provider);
+    ngx_http_llm_circuit_init(&provider->circuit);
     ngx_http_llm_words_init(ngx_http_llm_timeout_words, provider);
     ngx_http_llm_words_init(ngx_http_llm_limit_words, provider);
 
@@ -185,8 +146,6 @@ ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static char *
 ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
 {
-    llm_circuit_conf_t  *circuit;
-
     if (provider->endpoint.len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "no \"endpoint\" in \"llm_provider\" \"%V\": "
@@ -207,21 +166,6 @@ ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
         /* counted, never refused: calls under way may give tokens back */
 
         provider->limits.concurrency = UINT32_MAX;
-    }
-
-    circuit = &provider->circuit;
-
-    if (circuit->open_max == 0) {
-        circuit->open_max = ngx_min(circuit->open, LLM_CIRCUIT_LONGEST / 4)
-                            * 4;
-    }
-
-    if (circuit->open_max < circuit->open) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"open_max\" of %uDms is less than \"open\" of "
-                           "%uDms in \"circuit\" of \"llm_provider\" \"%V\"",
-                           circuit->open_max, circuit->open, &provider->name);
-        return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;
@@ -448,7 +392,7 @@ ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    return ngx_http_llm_words(cf, ngx_http_llm_circuit_words, 1, provider);
+    return ngx_http_llm_circuit_words(cf, 1, &provider->circuit);
 }
 
 

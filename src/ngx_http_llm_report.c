@@ -162,7 +162,7 @@ ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault)
     late = 0;
     tr.reason = LLM_REASON_NONE;
 
-    if (provider->stream_errors) {
+    if (provider->circuit.stream_errors) {
         llm_circuit_break(&provider->record->circuit, &provider->circuit,
                           &ctx->now.token, ngx_http_llm_now(mcf),
                           (uint32_t) ngx_random() << 1, &late, &tr);

@@ -105,6 +105,10 @@ typedef struct {
     uint32_t window;              /* LLM_RATE_SHORTEST..LLM_RATE_LONGEST */
     uint32_t min_requests;        /* 1..LLM_RATE_REQUESTS */
     uint32_t slow_start;          /* <= LLM_CIRCUIT_LONGEST; 0: none */
+
+    /* what the caller makes a failure of; nothing here reads them */
+    uint32_t slow_call;     /* a good answer that took longer; 0: none */
+    uint32_t stream_errors; /* a break; 0: not */
 } llm_circuit_conf_t;
 
 
