@@ -36,6 +36,9 @@
 /* room behind the path of a unix socket for the pool's key, see upstream.c */
 #define NGX_HTTP_LLM_UNIX_PATH_MAX  95
 
+/* the most addresses that are used of a name */
+#define NGX_HTTP_LLM_ADDRESSES  16
+
 /* the context of directives inside of llm_provider {} */
 #define NGX_HTTP_LLM_PROVIDER_CONF  0x00020000
 
@@ -44,6 +47,8 @@ typedef struct ngx_http_llm_ctx_s  ngx_http_llm_ctx_t;
 typedef struct ngx_http_llm_line_s  ngx_http_llm_line_t;
 typedef struct ngx_http_llm_complexity_s  ngx_http_llm_complexity_t;
 typedef struct ngx_http_llm_usage_s  ngx_http_llm_usage_t;
+typedef struct ngx_http_llm_target_s  ngx_http_llm_target_t;
+typedef struct ngx_http_llm_dns_s  ngx_http_llm_dns_t;
 
 typedef llm_json_rc_t (*ngx_http_llm_scan_pt)(void *scanner, u_char *p,
     size_t len);
@@ -115,6 +120,19 @@ typedef struct {
 } ngx_http_llm_times_t;
 
 
+/* the last good addresses of a provider, see known.c */
+
+typedef struct {
+    uint32_t                      unresolved;     /* by the last who asked */
+    uint32_t                      crc;            /* of what follows */
+    uint32_t                      host;           /* whose they are; its crc */
+    uint32_t                      naddrs;         /* 0: none are known */
+    uint32_t                      ttl;            /* s */
+    uint64_t                      resolved;       /* s since 1970 */
+    u_char                        addrs[NGX_HTTP_LLM_ADDRESSES][17];
+} ngx_http_llm_known_t;
+
+
 struct ngx_http_llm_record_s {
     llm_circuit_t                 circuit;
     llm_history_t                 history;
@@ -133,6 +151,7 @@ struct ngx_http_llm_record_s {
     llm_limits_t                 *limits;         /* NULL: never limited */
     ngx_http_llm_times_t         *times;          /* of a provider */
     _Atomic uint64_t             *waiting;        /* the same, by slot */
+    ngx_http_llm_known_t          known;          /* of a provider */
 };
 
 
@@ -209,9 +228,7 @@ typedef struct {
     ngx_str_t                     tls_name;       /* for SNI and verification */
     ngx_str_t                     base;           /* path, no final slash */
     ngx_str_t                     args;           /* of the base path */
-    ngx_addr_t                   *addrs;
-    ngx_uint_t                    naddrs;         /* 0: not resolved */
-    ngx_uint_t                    addr;           /* in use by this worker */
+    ngx_http_llm_target_t        *target;         /* see resolve.h */
 
     ngx_array_t                   headers;        /* ngx_http_llm_header_t */
     ngx_http_complex_value_t    **governed;       /* by mcf->headers' index */
@@ -342,6 +359,8 @@ typedef struct {
     ngx_array_t                   routes;         /* .._route_t * */
     ngx_array_t                   governed;       /* .._governed_t */
     ngx_array_t                   passes;         /* .._pass_t */
+    ngx_array_t                   targets;        /* .._target_t * */
+    ngx_http_llm_dns_t           *dns;            /* NULL: is not needed */
     ngx_http_llm_complexity_t    *complexity;
     ngx_uint_t                    generation;
     unsigned                      tls:1;          /* some endpoint is https */
@@ -497,6 +516,7 @@ struct ngx_http_llm_ctx_s {
     ngx_uint_t                    first;          /* choice, in the route */
     llm_select_t                  select;         /* the walk over it */
     ngx_uint_t                    attempts;
+    ngx_uint_t                    addresses;      /* of this one, so far */
     ngx_uint_t                    http_version;
     ngx_http_llm_fault_e          fault;          /* a timer's word */
     ngx_uint_t                    answered;       /* status that failed */
@@ -550,7 +570,7 @@ struct ngx_http_llm_ctx_s {
     unsigned                      stream:1;
     unsigned                      completion:1;
     unsigned                      hooked:1;
-    unsigned                      stale:1;        /* same provider again */
+    unsigned                      again:1;        /* the same attempt */
     unsigned                      committed:1;
     unsigned                      pausing:1;
     unsigned                      resumed:1;
@@ -771,13 +791,12 @@ ngx_int_t ngx_http_llm_request_create(ngx_http_request_t *r,
 ngx_int_t ngx_http_llm_content_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_llm_init_peer(ngx_http_request_t *r,
     ngx_http_upstream_srv_conf_t *us);
-#if (NGX_HTTP_SSL)
-void ngx_http_llm_free_sessions(ngx_http_llm_main_conf_t *mcf);
-#endif
 
 /* answer: the verdict on what a provider said */
 
 ngx_int_t ngx_http_llm_process_header(ngx_http_request_t *r);
+ngx_uint_t ngx_http_llm_goes_on_from(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault);
 
 /* hint: when a provider wants to be left alone */
 

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_resolve.h"
 
 
 /*
@@ -69,7 +69,13 @@ ngx_http_llm_process_header(ngx_http_request_t *r)
         ctx->fault = NGX_HTTP_LLM_FAULT_HEADER;
     }
 
-    return rc == NGX_OK ? ngx_http_llm_verdict(r, ctx) : rc;
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    ngx_http_llm_target_good(ctx->now.provider->target, u->peer.sockaddr);
+
+    return ngx_http_llm_verdict(r, ctx);
 }
 
 
@@ -453,10 +459,27 @@ static void
 ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_fault_e fault)
 {
-    ngx_uint_t                 mask;
-    ngx_http_upstream_conf_t  *conf;
+    ngx_uint_t  tries;
 
-    conf = r->upstream->conf;
+    tries = r->upstream->conf->next_upstream_tries;
+
+    if ((tries && ctx->attempts >= tries)
+        || !ngx_http_llm_goes_on_from(r, ctx, fault))
+    {
+        return;
+    }
+
+    (void) ngx_http_llm_choose(ctx);
+}
+
+
+/* Whether something may follow an attempt that ended so. */
+
+ngx_uint_t
+ngx_http_llm_goes_on_from(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_fault_e fault)
+{
+    ngx_uint_t  mask;
 
     switch (fault) {
 
@@ -481,16 +504,13 @@ ngx_http_llm_choose_next(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         mask = NGX_HTTP_UPSTREAM_FT_ERROR;
     }
 
-    if ((ctx->route->deadline
-         && ngx_current_msec - ctx->start >= ctx->route->deadline)
-        || (conf->next_upstream_tries
-            && ctx->attempts >= conf->next_upstream_tries)
-        || !ngx_http_llm_goes_on(r, mask))
+    if (ctx->route->deadline
+        && ngx_current_msec - ctx->start >= ctx->route->deadline)
     {
-        return;
+        return 0;
     }
 
-    (void) ngx_http_llm_choose(ctx);
+    return ngx_http_llm_goes_on(r, mask);
 }
 
 

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_resolve.h"
 
 
 /*
@@ -456,7 +456,7 @@ ngx_http_llm_look(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
     fare = &ctx->fares[i];
 
     fare->limit = LLM_LIMIT_NONE;
-    fare->unresolved = (provider->naddrs == 0);
+    fare->unresolved = !ngx_http_llm_target_resolved(provider->target);
 
     if (fare->unresolved) {
         fare->admission = LLM_REFUSED_FORCED;

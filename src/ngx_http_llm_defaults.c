@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_resolve.h"
 
 
 /*
@@ -177,6 +177,10 @@ ngx_http_llm_defaults_init(ngx_conf_t *cf, void *conf)
     level = ngx_http_conf_get_module_loc_conf(cf, ngx_http_llm_defaults_module);
     level->proxy = ngx_http_conf_get_module_loc_conf(cf,
                                                      ngx_http_proxy_module);
+
+    if (ngx_http_llm_dns_init(cf, mcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
 
     return ngx_http_llm_resolve_names(cf, mcf);
 }

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_resolve.h"
 
 #include <jansson.h>
 
@@ -179,7 +179,9 @@ ngx_http_llm_status_circuit(ngx_http_llm_main_conf_t *mcf,
                         view.reason == LLM_REASON_NONE
                         ? json_null()
                         : json_string(llm_reason_name(view.reason)));
-    json_object_set_new(o, "resolved", json_boolean(provider->naddrs != 0));
+    json_object_set_new(o, "resolved",
+                        json_boolean(ngx_http_llm_target_resolved(
+                                         provider->target)));
     json_object_set_new(o, "failure_count", json_integer(view.failures));
     json_object_set_new(o, "success_count", json_integer(view.successes));
     json_object_set_new(o, "open_level", json_integer(view.level));

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_resolve.h"
 
 
 /*
@@ -130,30 +130,21 @@ ngx_http_llm_endpoint_parse(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
 {
     u_char     *p, *last;
     ngx_url_t   u;
-    ngx_str_t   uri;
+    ngx_str_t   uri, owner;
 
     ngx_memzero(&u, sizeof(ngx_url_t));
 
     u.url = *value;
     u.default_port = (in_port_t) port;
     u.uri_part = 1;
+    u.no_resolve = 1;
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
-
-        if (u.err == NULL || ngx_strcmp(u.err, "host not found") != 0) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "%s in \"endpoint\" \"%V\"",
-                               u.err ? u.err : "out of memory",
-                               &provider->endpoint);
-            return NGX_CONF_ERROR;
-        }
-
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "host not found in \"endpoint\" \"%V\": "
-                           "provider \"%V\" is out of service "
-                           "until the next reload",
-                           &provider->endpoint, &provider->name);
-        u.naddrs = 0;
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "%s in \"endpoint\" \"%V\"",
+                           u.err ? u.err : "out of memory",
+                           &provider->endpoint);
+        return NGX_CONF_ERROR;
     }
 
     if (u.family == AF_UNIX
@@ -167,8 +158,19 @@ ngx_http_llm_endpoint_parse(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
         return NGX_CONF_ERROR;
     }
 
-    provider->addrs = u.addrs;
-    provider->naddrs = u.naddrs;
+    owner.len = sizeof("provider \"\"") - 1 + provider->name.len;
+
+    owner.data = ngx_pnalloc(cf->pool, owner.len);
+    if (owner.data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_sprintf(owner.data, "provider \"%V\"", &provider->name);
+
+    provider->target = ngx_http_llm_target_create(cf, &u, "endpoint", &owner);
+    if (provider->target == NULL) {
+        return NGX_CONF_ERROR;
+    }
 
     /* the name without brackets for TLS, with a port of its own for Host */
 

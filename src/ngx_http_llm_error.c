@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_resolve.h"
 
 
 /*
@@ -397,7 +397,9 @@ ngx_http_llm_soonest(ngx_http_llm_ctx_t *ctx)
         provider = use[i].provider;
         fare = &ctx->fares[i];
 
-        if (!fare->serves || provider->naddrs == 0) {
+        if (!fare->serves
+            || !ngx_http_llm_target_resolved(provider->target))
+        {
             continue;
         }
 

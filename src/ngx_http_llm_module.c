@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_connect.h"
 
 
 #if (NGX_HTTP_SSL)
@@ -472,6 +472,9 @@ ngx_http_llm_create_main_conf(ngx_conf_t *cf)
            != NGX_OK
         || ngx_array_init(&mcf->passes, cf->pool, 4,
                           sizeof(ngx_http_llm_pass_t))
+           != NGX_OK
+        || ngx_array_init(&mcf->targets, cf->pool, 4,
+                          sizeof(ngx_http_llm_target_t *))
            != NGX_OK)
     {
         return NULL;
@@ -580,6 +583,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_llm_wait_init(cycle);
+    ngx_http_llm_resolve_start(cycle, mcf);
 
     return ngx_http_llm_zone_join(cycle, mcf);
 }

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_connect.h"
 
 
 /*
@@ -26,8 +26,6 @@ static ngx_int_t ngx_http_llm_create_nothing(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data);
 static void ngx_http_llm_answered(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_uint_t n);
-static void ngx_http_llm_get_address(ngx_peer_connection_t *pc,
-    ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_start_over(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
@@ -36,11 +34,6 @@ static ngx_http_llm_fault_e ngx_http_llm_what_failed(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static void ngx_http_llm_finalize_request(ngx_http_request_t *r,
     ngx_int_t rc);
-#if (NGX_HTTP_SSL)
-static ngx_int_t ngx_http_llm_set_session(ngx_peer_connection_t *pc,
-    void *data);
-static void ngx_http_llm_save_session(ngx_peer_connection_t *pc, void *data);
-#endif
 
 
 /*
@@ -184,8 +177,8 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 
     pc->tries = 1;
 
-    if (ctx->stale) {
-        ctx->stale = 0;
+    if (ctx->again) {
+        ctx->again = 0;
 
     } else {
 
@@ -218,6 +211,7 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
         ctx->next.token.kind = LLM_TOKEN_NONE;
 
         ctx->attempts++;
+        ctx->addresses = 0;
         ctx->fallback = (ctx->now.use != ctx->first);
     }
 
@@ -238,7 +232,9 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 
     provider = ctx->now.provider;
 
-    ngx_http_llm_get_address(pc, ctx);
+    if (ngx_http_llm_get_address(pc, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     u->schema = provider->schema;
 
@@ -288,56 +284,6 @@ ngx_http_llm_answered(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     }
 
     ctx->answered = 0;
-}
-
-
-/*
- * The address, marked with the provider and the location.  The stock pool of
- * idle connections compares whole addresses, so it never gives a provider's
- * connection to another provider that has the same address, or to a location
- * with other TLS settings.  The mark is where the kernel does not look.
- */
-
-static void
-ngx_http_llm_get_address(ngx_peer_connection_t *pc, ngx_http_llm_ctx_t *ctx)
-{
-    u_char                   *p;
-    uint32_t                  mark[2];
-    ngx_addr_t               *addr;
-    ngx_http_llm_provider_t  *provider;
-
-    provider = ctx->now.provider;
-    addr = &provider->addrs[provider->addr % provider->naddrs];
-
-    mark[0] = (uint32_t) provider->index;
-    mark[1] = (uint32_t) ctx->llcf->id;
-
-    ngx_memzero(&ctx->sockaddr, sizeof(ngx_sockaddr_t));
-    ngx_memcpy(&ctx->sockaddr, addr->sockaddr, addr->socklen);
-
-    pc->socklen = addr->socklen;
-
-    switch (addr->sockaddr->sa_family) {
-
-    case AF_INET:
-        p = (u_char *) ctx->sockaddr.sockaddr_in.sin_zero;
-        break;
-
-#if (NGX_HAVE_UNIX_DOMAIN)
-    case AF_UNIX:
-        p = (u_char *) &ctx->sockaddr + addr->socklen - sizeof(mark);
-        break;
-#endif
-
-    default: /* AF_INET6 */
-        p = (u_char *) &ctx->sockaddr + addr->socklen;
-        pc->socklen += sizeof(mark);
-    }
-
-    ngx_memcpy(p, mark, sizeof(mark));
-
-    pc->sockaddr = &ctx->sockaddr.sockaddr;
-    pc->name = &addr->name;
 }
 
 
@@ -452,7 +398,7 @@ ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
         {
             /* an idle connection that was closed: nobody's failure */
 
-            ctx->stale = 1;
+            ctx->again = 1;
             pc->tries = 1;
 
             return;
@@ -468,8 +414,11 @@ ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
             return;
         }
 
-        if (fault <= NGX_HTTP_LLM_FAULT_TLS) {
-            ctx->now.provider->addr++;
+        if (ngx_http_llm_has_other_address(r, ctx, fault)) {
+            ctx->again = 1;
+            pc->tries = 1;
+
+            return;
         }
 
         /* whoever was asked before has spent the time of the request */
@@ -586,68 +535,3 @@ ngx_http_llm_finalize_request(ngx_http_request_t *r, ngx_int_t rc)
 
     ctx->finalize_request(r, rc);
 }
-
-
-#if (NGX_HTTP_SSL)
-
-/* TLS sessions are a provider's, and a location's with its settings. */
-
-static ngx_int_t
-ngx_http_llm_set_session(ngx_peer_connection_t *pc, void *data)
-{
-    ngx_http_llm_ctx_t *ctx = data;
-
-    ngx_ssl_session_t  *session;
-
-    session = ctx->llcf->sessions[ctx->now.provider->index];
-
-    return ngx_ssl_set_session(pc->connection, session);
-}
-
-
-static void
-ngx_http_llm_save_session(ngx_peer_connection_t *pc, void *data)
-{
-    ngx_http_llm_ctx_t *ctx = data;
-
-    ngx_ssl_session_t  *session, **saved;
-
-    session = ngx_ssl_get_session(pc->connection);
-
-    if (session == NULL) {
-        return;
-    }
-
-    saved = &ctx->llcf->sessions[ctx->now.provider->index];
-
-    if (*saved) {
-        ngx_ssl_free_session(*saved);
-    }
-
-    *saved = session;
-}
-
-
-void
-ngx_http_llm_free_sessions(ngx_http_llm_main_conf_t *mcf)
-{
-    ngx_uint_t            i, n;
-    ngx_http_llm_pass_t  *pass;
-
-    pass = mcf->passes.elts;
-
-    for (i = 0; i < mcf->passes.nelts; i++) {
-
-        if (pass[i].conf->sessions == NULL) {
-            continue;
-        }
-
-        for (n = 0; n < mcf->providers.nelts; n++) {
-            if (pass[i].conf->sessions[n]) {
-                ngx_ssl_free_session(pass[i].conf->sessions[n]);
-            }
-        }
-    }
-}
-
-#endif

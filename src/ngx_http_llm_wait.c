@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_resolve.h"
 
 
 /*
@@ -489,7 +489,9 @@ ngx_http_llm_wait_ready(ngx_http_llm_ctx_t *ctx, ngx_msec_t *wait)
         fare = &ctx->fares[i];
         fare->behind = 0;
 
-        if (!fare->serves || use[i].provider->naddrs == 0) {
+        if (!fare->serves
+            || !ngx_http_llm_target_resolved(use[i].provider->target))
+        {
             continue;
         }
 

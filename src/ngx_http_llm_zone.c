@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_resolve.h"
 
 
 /*
@@ -18,7 +18,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d05
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d06
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
@@ -160,6 +160,10 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         {
             return NGX_ERROR;
         }
+
+        providerp[i]->target->known = &providerp[i]->record->known;
+
+        (void) ngx_http_llm_target_recall(providerp[i]->target);
     }
 
     routep = mcf->routes.elts;
@@ -174,6 +178,8 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
             return ngx_http_llm_zone_no_memory(shm_zone);
         }
     }
+
+    ngx_http_llm_targets_lookup(mcf, shm_zone->shm.log);
 
     return NGX_OK;
 }
@@ -318,6 +324,7 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
         llm_history_copy(&record->history, &old->history);
         record->last_failure = old->last_failure;
         record->latency = old->latency;
+        record->known = old->known;
 
         if (record->kind == NGX_HTTP_LLM_PROVIDER) {
 

@@ -559,7 +559,7 @@ subtest 'a host that is not found does not take the gateway down' => sub {
             . 'location = /status { llm_status; }',
     );
     my $out = accepts($http);
-    like $out, qr/\[warn\].*host not found.*"http:\/\/nobody\.invalid\/v1"/;
+    like $out, qr/\[warn\].*host not found in "endpoint" "nobody\.invalid"/;
     like $out, qr/provider "a" is out of service/;
 
     $nginx->write_conf(http => $http)->start;

@@ -6,7 +6,7 @@ LLM::Port - a loopback port that stays ours
 
 =head1 SYNOPSIS
 
-    my $port = LLM::Port->new;              # or LLM::Port->new('::1')
+    my $port = LLM::Port->new;              # or LLM::Port->new('::1', 8080)
     say $port->number;
     my $listener = $port->listen(128);      # any process may do the same
 
@@ -27,10 +27,10 @@ use Socket qw(
 );
 
 sub new {
-    my ($class, $address) = @_;
+    my ($class, $address, $number) = @_;
 
     my $self = bless { address => $address // '127.0.0.1' }, $class;
-    $self->{keeper} = $self->_bind(0);
+    $self->{keeper} = $self->_bind($number // 0);
 
     my $name = getsockname $self->{keeper};
     ($self->{number}) = $self->_is_v6 ? unpack_sockaddr_in6($name)

@@ -27,6 +27,7 @@ It speaks raw HTTP/1.1 and so has every byte and every moment in its hand.
 =item new(name => NAME, ...)
 
     listen => '::1' | 'unix'        else 127.0.0.1
+    port   => NUMBER                else one that is free
     tls    => LLM::TLS object       one certificate for each of its names,
                                     chosen by SNI; the first without SNI
     tls    => { cert => FILE, key => FILE }
@@ -210,7 +211,7 @@ sub new {
         chmod 0755, "$self->{dir}";
         $self->{socket} = "$self->{dir}/$self->{name}.sock";
     } else {
-        $self->{port} = LLM::Port->new($listen);
+        $self->{port} = LLM::Port->new($listen, delete $option{port});
     }
 
     $self->_start(%option);
