@@ -230,6 +230,40 @@ subtest 'a zone of another size takes everything over' => sub {
     is $gw->moved, 'a rejected=1, b neutral=1', 'and is settled';
 };
 
+subtest 'another copy of the module takes over, and nothing is lost' => sub {
+    my $gw = gateway([ a => 'circuit failure_threshold=2 open=60s;',
+        b => '', c => '' ], workers => 2);
+    $gw->provider('a')->behave(503);
+    $gw->ask for 1 .. 3;
+
+    my $nginx = $gw->nginx;
+    my $loaded = sub {
+        my $maps = LLM::Nginx::_read('/proc/' . $nginx->master . '/maps');
+        my %seen;
+        return join ' ', grep { !$seen{$_}++ }
+            $maps =~ m{(copy\d+|build)/ngx_http_llm_module\.so}g;
+    };
+
+    for my $copy (map { "copy$_" } 1 .. 3) {
+        $gw->provider('b')->behave({ tokens => 60, pace => 0.05 });
+        my $stream = $gw->call(undef, { model => 'm', stream => \1 });
+        ok $stream->read_until(qr/token2/);
+        my $before = kept($gw);
+
+        $nginx->{module} = $nginx->file("$copy/ngx_http_llm_module.so",
+            LLM::Nginx::_read($nginx->{module}));
+        $gw->configure;
+        $nginx->reload(leave_old => 1);
+        like $nginx->error_log, qr/is laid out anew/;
+        is $loaded->(), $copy, 'the old one is gone from the master';
+
+        is_deeply kept($gw), $before, 'an open circuit stays open';
+        like $stream->finish->body, qr/\[DONE\]/, 'a stream goes on';
+        $gw->provider('b')->behave('ok');
+        is $gw->ask->header('x-llm-provider'), 'b';
+    }
+};
+
 subtest 'a configuration that nginx refuses changes nothing' => sub {
     my $gw = gateway([ a => 'circuit failure_threshold=2 open=60s;', b => '' ]);
     $gw->provider('a')->behave(503);
