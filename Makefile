@@ -11,6 +11,7 @@ NGINX_SRC ?= /usr/share/nginx/src
 JOBS      ?= $(shell nproc)
 TIME      ?= 10
 BINDIR    ?= /usr/local/bin
+MANDIR    ?= $(BINDIR:%/bin=%)/share/man
 
 CFLAGS   ?= -O2 -g -fstack-protector-strong -Wformat -Werror=format-security
 CPPFLAGS ?= -Wdate-time -D_FORTIFY_SOURCE=2
@@ -25,7 +26,8 @@ CORE   := $(sort $(wildcard src/core/*.c))
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
         test unit check format fuzz perl clients bench faults \
-        deps deps-test deps-bench requirements FORCE
+        deb deps deps-test deps-bench \
+        deps-deb deps-package package-test package-life requirements FORCE
 
 # for recipes that have something to complain about
 fail = fail() { echo "make: $$*" >&2; exit 1; }
@@ -62,6 +64,16 @@ install: build/$(MODULE) ## put the module where nginx loads it, and llmctl (DES
 	echo "$$dir/$(MODULE)"
 	@install -D -m 755 bin/llmctl '$(DESTDIR)$(BINDIR)/llmctl'
 	@echo '$(DESTDIR)$(BINDIR)/llmctl'
+	@install -D -m 644 bin/llmctl.1 '$(DESTDIR)$(MANDIR)/man1/llmctl.1'
+
+deb: deps-deb ## build the package for Debian, in build/deb
+	@rm -rf build/deb
+	@mkdir -p build/deb/source
+	@tar -c --exclude=./build --exclude=./.git --exclude=node_modules . | \
+	    tar -x -C build/deb/source
+	@$(call build_package,build/deb)
+	@ls build/deb/libnginx-mod-http-llm_*.deb
+
 
 
 ##@ Work
@@ -73,6 +85,7 @@ test: deps-test ## everything below, the quickest first
 	@$(again) perl
 	@$(again) clients
 	@$(again) fuzz
+	@$(again) package-test
 	@echo 'all tests passed'
 
 unit: ## the core's tests, plain and with the sanitizers
@@ -120,6 +133,10 @@ bench: deps-bench ## measure, against stock nginx where there is one
 	@$(again) all
 	@$(again) -j$(JOBS) $(BENCH)
 	@test ! -x t/bench/run || t/bench/run
+
+package-test: ## the package, from its installation to its purge
+	@$(if $(SUDO),echo 'package-test: skipped$(,) it needs root',\
+	    $(again) package-life)
 
 faults: build/$(MODULE) ## write docs/faults.md: what is seen when a provider fails
 	@t/faults/run
@@ -182,6 +199,35 @@ build/nginx/$(MODULE): build/nginx/Makefile FORCE
 build/$(MODULE): build/nginx/$(MODULE)
 	@cp $< $@.new && mv -f $@.new $@
 	@echo '$@'
+
+
+## The package
+
+build_package = $(fail); ( cd $(1)/source && dpkg-buildpackage \
+    --build=binary --no-sign --jobs=$(JOBS) ) > $(1)/log 2>&1 || \
+    { tail -n 30 $(1)/log >&2; fail 'see $(1)/log'; }
+
+# with an upgrade, so there are two of it
+package-life: deb deps-package build/debian.tar
+	@rm -rf build/deb-next
+	@mkdir -p build/deb-next
+	@cp -r build/deb/source build/deb-next
+	@sed -i 's/^\(#define NGX_HTTP_LLM_VERSION .*\)"/\1+next"/' \
+	    build/deb-next/source/src/ngx_http_llm.h
+	@sed -i '1s/)/+next)/' build/deb-next/source/debian/changelog
+	@$(call build_package,build/deb-next)
+	@prove t/package/run :: build/debian.tar build/deb/*.changes \
+	    build/deb-next/*.changes
+
+# a Debian to install it into, from where this one is from
+build/debian.tar:
+	@mkdir -p $(@D)
+	@apt-get indextargets --format \
+	    'deb $$(REPO_URI) $$(RELEASE) $$(COMPONENT)' \
+	    'Created-By: Packages' 'Origin: Debian' | sort -u | \
+	    mmdebstrap --quiet --variant=minbase \
+	    --include='nginx ca-certificates curl jq libjansson4 libcurl4' \
+	    bookworm $@ -
 
 
 ## A gateway to try
@@ -308,6 +354,10 @@ DEPS_TEST := libcmocka-dev perl libio-socket-ssl-perl libjson-perl openssl \
 
 DEPS_BENCH := wrk valgrind
 
+DEPS_DEB := build-essential debhelper
+
+DEPS_PACKAGE := lintian mmdebstrap perl libio-socket-ssl-perl libjson-perl
+
 # any node from 18 on will do, wherever it is from
 DEPS_TEST += $(shell npm --version > /dev/null 2>&1 && node -e \
                  'process.exit(+(parseInt(process.version.slice(1)) < 18))' \
@@ -321,6 +371,12 @@ deps-test: deps
 
 deps-bench: deps
 	@$(call install_packages,$(DEPS_BENCH))
+
+deps-deb: deps
+	@$(call install_packages,$(DEPS_DEB))
+
+deps-package: deps-deb
+	@$(call install_packages,$(DEPS_PACKAGE))
 
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 
