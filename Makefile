@@ -168,6 +168,9 @@ requirements:
 	done; \
 	pkg-config --exists jansson || \
 	    fail 'no jansson: make deps, or apt-get install libjansson-dev'; \
+	pkg-config --exists libcurl || \
+	    fail 'no libcurl: make deps,' \
+	        'or apt-get install libcurl4-openssl-dev'; \
 	dev=$$(sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' \
 	    $(NGINX_SRC)/src/core/nginx.h); \
 	nginx=$$($(NGINX) -v 2>&1 | sed -n 's,.*nginx/\([0-9.]*\).*,\1,p') || true; \

@@ -72,7 +72,8 @@ typedef enum {
     NGX_HTTP_LLM_FAULT_ERROR_EVENT,
     NGX_HTTP_LLM_FAULT_UNREADABLE,
     NGX_HTTP_LLM_FAULT_EMPTY,
-    NGX_HTTP_LLM_FAULT_SLOW
+    NGX_HTTP_LLM_FAULT_SLOW,
+    NGX_HTTP_LLM_FAULT_TOO_LARGE
 } ngx_http_llm_fault_e;
 
 
@@ -365,6 +366,7 @@ typedef struct {
     ngx_uint_t                    generation;
     unsigned                      tls:1;          /* some endpoint is https */
     unsigned                      status:1;       /* some llm_status */
+    unsigned                      calls:1;        /* of the gateway's own */
     unsigned                      keep_body:1;    /* some variable reads it */
 } ngx_http_llm_main_conf_t;
 

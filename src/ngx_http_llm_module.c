@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm_connect.h"
+#include "ngx_http_llm_curl.h"
 
 
 #if (NGX_HTTP_SSL)
@@ -585,6 +586,10 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     ngx_http_llm_wait_init(cycle);
     ngx_http_llm_resolve_start(cycle, mcf);
 
+    if (mcf->calls && ngx_http_llm_curl_init(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_http_llm_zone_join(cycle, mcf);
 }
 
@@ -599,6 +604,8 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
     if (mcf == NULL || mcf->shm_zone == NULL) {
         return;
     }
+
+    ngx_http_llm_curl_exit();
 
     ngx_http_llm_zone_leave(mcf);
 

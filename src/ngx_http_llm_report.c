@@ -45,7 +45,8 @@ static const char  *ngx_http_llm_faults[] = {
     "error event",
     "unreadable event",
     "empty answer",
-    "too slow"
+    "too slow",
+    "too large"
 };
 
 
