@@ -902,6 +902,7 @@ struct json_t *ngx_http_llm_status_tree(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_format_e format);
 struct json_t *ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider, ngx_http_llm_format_e format);
+struct json_t *ngx_http_llm_status_time(uint64_t ms);
 
 /* status: the page, in the format that is wanted */
 

@@ -36,7 +36,6 @@ static json_t *ngx_http_llm_status_route(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_route_t *route);
 static json_t *ngx_http_llm_status_counter(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_record_t *record, unsigned what);
-static json_t *ngx_http_llm_status_time(uint64_t ms);
 static json_t *ngx_http_llm_status_string(ngx_str_t *s);
 static json_t *ngx_http_llm_status_seconds(uint64_t ms);
 static json_t *ngx_http_llm_status_fine(uint64_t us);
@@ -179,9 +178,7 @@ ngx_http_llm_status_circuit(ngx_http_llm_main_conf_t *mcf,
                         view.reason == LLM_REASON_NONE
                         ? json_null()
                         : json_string(llm_reason_name(view.reason)));
-    json_object_set_new(o, "resolved",
-                        json_boolean(ngx_http_llm_target_resolved(
-                                         provider->target)));
+    ngx_http_llm_target_describe(provider->target, o);
     json_object_set_new(o, "failure_count", json_integer(view.failures));
     json_object_set_new(o, "success_count", json_integer(view.successes));
     json_object_set_new(o, "open_level", json_integer(view.level));
@@ -538,7 +535,7 @@ ngx_http_llm_status_counter(ngx_http_llm_main_conf_t *mcf,
 
 /* ISO 8601 in UTC; null for never */
 
-static json_t *
+json_t *
 ngx_http_llm_status_time(uint64_t ms)
 {
     ngx_tm_t  tm;

@@ -116,8 +116,11 @@ ngx_http_llm_dns_init(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    rv = clcf->resolver ? ngx_http_llm_dns_resolver(cf, dns, clcf)
-                        : ngx_http_llm_dns_system(cf, dns);
+    /* where there is none, nginx has made one without servers */
+
+    rv = clcf->resolver && clcf->resolver->connections.nelts
+         ? ngx_http_llm_dns_resolver(cf, dns, clcf)
+         : ngx_http_llm_dns_system(cf, dns);
 
     for (i = 0; rv == NGX_CONF_OK && i < mcf->targets.nelts; i++) {
         if (targetp[i]->follows) {

@@ -100,7 +100,7 @@ ngx_http_llm_address_t *ngx_http_llm_target_address(
 #define ngx_http_llm_provider_address(provider)                               \
     ngx_http_llm_target_address((provider)->target)
 
-#define ngx_http_llm_target_resolved(t)  ((t)->naddrs != 0)
+#define ngx_http_llm_target_resolved(target)  ((target)->naddrs != 0)
 
 
 /*
@@ -141,6 +141,12 @@ ngx_int_t ngx_http_llm_target_set(ngx_http_llm_target_t *target,
 ngx_int_t ngx_http_llm_target_recall(ngx_http_llm_target_t *target);
 ngx_uint_t ngx_http_llm_target_keep(ngx_http_llm_target_t *target);
 ngx_uint_t ngx_http_llm_target_unresolved(ngx_http_llm_target_t *target);
+
+
+/* describe: for the status page; as this worker knows it */
+
+void ngx_http_llm_target_describe(ngx_http_llm_target_t *target,
+    struct json_t *o);
 
 
 /* lookup: once, by the system, while the configuration is read */

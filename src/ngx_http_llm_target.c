@@ -6,6 +6,8 @@
 
 #include "ngx_http_llm_resolve.h"
 
+#include <jansson.h>
+
 
 /*
  * The addresses of a target: which one is the next, and which are passed
@@ -391,4 +393,43 @@ ngx_http_llm_target_set(ngx_http_llm_target_t *target,
     target->turn = (ngx_uint_t) ngx_random() % set->n;
 
     return NGX_OK;
+}
+
+
+void
+ngx_http_llm_target_describe(ngx_http_llm_target_t *target, json_t *o)
+{
+    json_t      *dns;
+    ngx_uint_t   i, n;
+
+    n = 0;
+
+    for (i = 0; i < target->naddrs; i++) {
+        n += ngx_http_llm_address_waits(&target->addrs[i]);
+    }
+
+    json_object_set_new(o, "resolved",
+                        json_boolean(ngx_http_llm_target_resolved(target)));
+    json_object_set_new(o, "addresses", json_integer(target->naddrs));
+    json_object_set_new(o, "passed_over", json_integer(n));
+
+    if (!target->follows) {
+        json_object_set_new(o, "dns", json_null());
+        return;
+    }
+
+    dns = json_object();
+
+    json_object_set_new(dns, "last_resolved",
+                        ngx_http_llm_status_time((uint64_t) target->resolved
+                                                 * 1000));
+    json_object_set_new(dns, "ttl",
+                        target->resolved ? json_integer(target->ttl)
+                                         : json_null());
+    json_object_set_new(dns, "error",
+                        target->error
+                        ? json_string(ngx_resolver_strerror(target->error))
+                        : json_null());
+
+    json_object_set_new(o, "dns", dns);
 }

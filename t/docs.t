@@ -603,13 +603,15 @@ sub status {
     my $gateway = LLM::Nginx->new;
 
     $gateway->write_conf(http => <<'CONF');
+        resolver 127.0.0.1:{{port:nobody}};
         llm_zone llm:1m;
         llm_provider p {
             endpoint http://127.0.0.1:{{port:provider}};
             circuit  failure_threshold=1;
             limit    rpm=100 tpm=100000 concurrency=100;
         }
-        upstream llm { llm_use p; }
+        llm_provider q { endpoint http://nobody.invalid; }
+        upstream llm { llm_use p; llm_use q; }
         server {
             listen 127.0.0.1:{{port:provider}};
             return 503;

@@ -38,6 +38,7 @@ An answer is a hash of:
     silent => 1                 no answer at all
     truncate => 1               over UDP: an empty answer with TC
     bytes => BYTES              that, behind the id of the query
+    raw => BYTES, count => N    these for records, said to be N; 1
     id => N                     is added to the id
     question => 'other.test'    as if it was asked for that
     swap => 1                   A where AAAA was asked for, and vice versa
@@ -325,6 +326,10 @@ sub _message {
 
     my $record = $type;
     $record = $type == 1 ? 28 : 1 if $answer->{swap};
+
+    return pack('n6', $id, 0x8180, 1, $answer->{count} // 1, 0, 0)
+        . _name($name) . pack('n n', $type, 1) . $answer->{raw}
+        if defined $answer->{raw};
 
     my $is_short = $answer->{truncate} && $over eq 'udp';
     my @records;
