@@ -716,6 +716,7 @@ ngx_int_t ngx_http_llm_set_route(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_route_t *route);
 ngx_http_llm_ctx_t *ngx_http_llm_get_ctx(ngx_http_request_t *r);
 ngx_http_llm_ctx_t *ngx_http_llm_upstream_ctx(ngx_http_request_t *r);
+ngx_http_llm_outcome_e ngx_http_llm_get_outcome(ngx_http_llm_ctx_t *ctx);
 llm_call_t ngx_http_llm_call(ngx_http_llm_ctx_t *ctx);
 
 /* clone: a request that begins behind the gate */

@@ -123,27 +123,46 @@ ngx_http_llm_cleanup(void *data)
 static void
 ngx_http_llm_count_outcome(ngx_http_llm_ctx_t *ctx)
 {
-    ngx_connection_t        *c;
-    ngx_http_llm_outcome_e   outcome;
+    ngx_http_llm_outcome_e  outcome;
 
     if (ctx->route == NULL) {
         return;
     }
 
-    outcome = ctx->outcome;
+    outcome = ngx_http_llm_get_outcome(ctx);
 
     if (outcome == NGX_HTTP_LLM_OUTCOME_NONE) {
-
-        /* it ended while its body was read, for example */
-
-        c = ctx->request->connection;
-
-        outcome = c->error || c->timedout ? NGX_HTTP_LLM_OUTCOME_ABORTED
-                                          : NGX_HTTP_LLM_OUTCOME_ERROR;
+        outcome = NGX_HTTP_LLM_OUTCOME_ERROR;
     }
 
     llm_count(ngx_http_llm_counters(ctx->route->record),
               LLM_OUTCOME_OK + outcome - NGX_HTTP_LLM_OUTCOME_OK);
+}
+
+
+/* NONE: it is not over */
+
+ngx_http_llm_outcome_e
+ngx_http_llm_get_outcome(ngx_http_llm_ctx_t *ctx)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    if (ctx->outcome != NGX_HTTP_LLM_OUTCOME_NONE || ctx->route == NULL) {
+        return ctx->outcome;
+    }
+
+    /* it ended while its body was read, for example */
+
+    r = ctx->request;
+    c = r->connection;
+
+    if (c->error || c->timedout) {
+        return NGX_HTTP_LLM_OUTCOME_ABORTED;
+    }
+
+    return r->upstream == NULL && r->err_status
+           ? NGX_HTTP_LLM_OUTCOME_ERROR : NGX_HTTP_LLM_OUTCOME_NONE;
 }
 
 

@@ -353,19 +353,22 @@ static ngx_int_t
 ngx_http_llm_variable_outcome(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    const char          *outcome;
-    ngx_http_llm_ctx_t  *ctx;
+    const char              *name;
+    ngx_http_llm_ctx_t      *ctx;
+    ngx_http_llm_outcome_e   outcome;
 
     ctx = ngx_http_llm_get_ctx(r);
+    outcome = ctx ? ngx_http_llm_get_outcome(ctx)
+                  : NGX_HTTP_LLM_OUTCOME_NONE;
 
-    if (ctx == NULL || ctx->outcome == NGX_HTTP_LLM_OUTCOME_NONE) {
+    if (outcome == NGX_HTTP_LLM_OUTCOME_NONE) {
         v->not_found = 1;
         return NGX_OK;
     }
 
-    outcome = ngx_http_llm_outcome(ctx->outcome);
+    name = ngx_http_llm_outcome(outcome);
 
-    return ngx_http_llm_value(v, (u_char *) outcome, ngx_strlen(outcome));
+    return ngx_http_llm_value(v, (u_char *) name, ngx_strlen(name));
 }
 
 

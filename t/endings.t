@@ -277,6 +277,7 @@ subtest 'a caller that goes before its body is there costs nobody' => sub {
     $a->behave('ok')->forget;
     $gw->call('/pair-off' . CHAT, { model => 'm' x 100 }, only => 150)->close;
     is $gw->logged->{status}, 400;
+    is $gw->logged->{llm_outcome}, 'aborted', 'as the status counts it';
     is $gw->moved, '';
     is $a->stats->{connections}, 0;
 };
