@@ -87,9 +87,9 @@ ngx_http_llm_header_filter(ngx_http_request_t *r)
         ctx->watch = 0;
     }
 
-    if (ctx && ctx->watch && ctx->injected) {
+    if (ctx && ctx->watch) {
 
-        /* an event will be taken out */
+        /* an event may be taken out, or added where the stream breaks */
 
         ngx_http_clear_content_length(r);
         ngx_http_clear_accept_ranges(r);

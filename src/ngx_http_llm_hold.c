@@ -112,6 +112,8 @@ ngx_http_llm_hold_more(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 static ngx_int_t
 ngx_http_llm_hold_read(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
+    off_t                 left;
+    size_t                size;
     u_char               *p;
     ngx_http_llm_hold_t  *hold;
     ngx_http_upstream_t  *u;
@@ -124,8 +126,17 @@ ngx_http_llm_hold_read(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     }
 
     p = u->buffer.start + hold->scanned;
+    size = u->buffer.last - p;
 
-    ngx_http_llm_hold_bytes(ctx, p, u->buffer.last - p);
+    if (u->headers_in.content_length_n >= 0) {
+
+        /* nginx sends nothing that comes behind it */
+
+        left = u->headers_in.content_length_n - (off_t) hold->bytes;
+        size = (size_t) ngx_min((off_t) size, left);
+    }
+
+    ngx_http_llm_hold_bytes(ctx, p, size);
 
     hold->scanned = u->buffer.last - u->buffer.start;
 

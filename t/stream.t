@@ -387,6 +387,29 @@ subtest 'an error event behind the first token comes, and counts' => sub {
     });
 };
 
+subtest 'a stream that said its length can still be told to be broken' => sub {
+    for my $mode (grep { !$_->{h2} } @MODES) {
+        $gw->provider($mode->{from})->behave({ framing => 'length',
+            finish => 0, first => 0.03, pace => 0.03 });
+        my $r = ask($mode, $CHAT);
+        is $r->header('content-length'), undef, $mode->{name};
+        is error_events($r), 1, 'an error event, which no length cuts off';
+        ok !$r->complete, 'and no proper end';
+        is $gw->moved, "$mode->{from} successful=1 stream_errors=1";
+    }
+};
+
+subtest 'what comes behind the length of a stream is none of it' => sub {
+    for my $mode (grep { !$_->{h2} } @MODES) {
+        $gw->provider($mode->{from})->behave({ raw => "HTTP/1.1 200 OK\r\n"
+            . "Content-Type: text/event-stream\r\nContent-Length: 20\r\n"
+            . "\r\n${TOKEN}data: [DONE]\n\n" });
+        my $r = ask($mode, $CHAT);
+        is $r->header('x-llm-provider'), 'b', $mode->{name};
+        is $gw->moved, "$mode->{from} failed=1, b successful=1";
+    }
+};
+
 subtest 'a [DONE] without a finish is an end' => sub {
     for my $pause ([], [\0.03]) {
         for my $mode (@MODES) {
