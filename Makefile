@@ -25,7 +25,7 @@ CORE   := $(sort $(wildcard src/core/*.c))
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
-        test unit check format fuzz perl clients bench faults \
+        test unit check format fuzz perl converse clients bench faults \
         deb deps deps-test deps-bench \
         deps-deb deps-package package-test package-life requirements FORCE
 
@@ -112,6 +112,9 @@ format: ## give the plain C its look
 
 perl: build/$(MODULE) ## nginx with the module, driven by Perl
 	prove -j$(JOBS) -r t
+
+converse: build/$(MODULE) ## conversations by chance for TIME=10 seconds, or SEED= again
+	@SEED='$(SEED)' TIME='$(TIME)' CALLS='$(CALLS)' t/chaos/converse
 
 clients: build/$(MODULE) ## the official clients through the gateway
 	@test ! -e t/clients/package.json || $(again) client-tests

@@ -91,6 +91,11 @@ What the assertion about alerts shall not complain about.
 
 Stops nginx and makes the two assertions now: for a test that runs many.
 
+=item retire
+
+Stops nginx and returns (the alerts, as one reference, and the reports of
+memory checkers, as text), where no test is to say it.
+
 =back
 
 =head1 ENVIRONMENT
@@ -416,23 +421,29 @@ sub _kill {
 
 sub DESTROY { $_[0]->_kill }
 
-sub done {
+sub retire {
     my $self = shift;
 
     @instances = grep { $_ != $self } @instances;
-    my $test = Test::Builder->new;
 
     # a client that has not gone would hold a graceful nginx for ever
-    eval { $self->_end('QUIT', 3); 1 }
-        or eval { $self->stop; 1 }
-        or $test->diag($@);
+    my $has_ended = eval { $self->_end('QUIT', 3); 1 }
+        || eval { $self->stop; 1 };
 
     my @alerts = $self->_alerts;
     push @alerts, "nginx ended with $self->{status}" if $self->{status};
-    $test->is_num(scalar @alerts, 0, 'no alerts in the error log')
-        or $test->diag(join "\n", @alerts);
+    push @alerts, $@ if !$has_ended;
+    return \@alerts, $self->_reports;
+}
 
-    my $reports = $self->_reports;
+sub done {
+    my $self = shift;
+
+    my $test = Test::Builder->new;
+    my ($alerts, $reports) = $self->retire;
+
+    $test->is_num(scalar @$alerts, 0, 'no alerts in the error log')
+        or $test->diag(join "\n", @$alerts);
     $test->ok($reports eq '', 'no complaints of memory checkers')
         or $test->diag($reports);
     $test->note('prefix: ', $self->prefix) if $ENV{LLM_LEAVE};

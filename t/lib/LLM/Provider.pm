@@ -36,6 +36,9 @@ It speaks raw HTTP/1.1 and so has every byte and every moment in its hand.
     keepalive_timeout  => SECONDS   closes an idle connection after that
     receive_buffer     => BYTES     small, so that a client feels back
                                     pressure (read_rate, unread)
+    choose             => CODE      called with each request when its header
+                                    is there, in the process of the provider:
+                                    returns the step, in the place of behave
 
 =item port, address (HOST:PORT), url, name, socket (a unix path)
 
@@ -58,7 +61,8 @@ a regular expression.
 Every request so far, in the order of their answers: connection (its
 number, from 1 and never used again), time, raw_head, method, uri, version,
 headers (lower-case name => [values]), body, sni, sent (bytes of the
-answer), and outcome:
+answer), cut (answered before its body was there), dropped (the last of a
+connection that drop has reset), and outcome:
 
     waiting     being answered
     answered    to the end, as far as the step goes

@@ -205,6 +205,7 @@ sub _parse_head {
     $self->{length}  = $header{'content-length'} // 0;
 
     if ($step->{early} || $step->{unread}) {
+        $request->{cut} = 1;
         $self->{$step->{unread} ? 'unread' : 'discard'} = 1;
         return $self->_start_answer;
     }
@@ -426,8 +427,10 @@ sub _over {
 sub drop {
     my $self = shift;
 
-    $self->{request}{outcome} = 'reset'
-        if $self->{request} && $self->{request}{outcome} eq 'waiting';
+    if (my $request = $self->{request}) {
+        $request->{dropped} = 1;
+        $request->{outcome} = 'reset' if $request->{outcome} eq 'waiting';
+    }
     $self->_reset;
 }
 

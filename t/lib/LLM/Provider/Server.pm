@@ -96,6 +96,8 @@ sub _accept {
 sub next_step {
     my ($self, $request) = @_;
 
+    return $self->{choose}->($request) if $self->{choose};
+
     my ($behaviour) = grep { $request->{uri} =~ /(?:$_->{uri})/ }
         @{ $self->{behaviours} };
     my $steps = $behaviour ? $behaviour->{steps} : [];
