@@ -91,11 +91,12 @@ typedef enum {
 } ngx_http_llm_outcome_e;
 
 
-/* a record of the zone: a provider's circuit and counters, or a route's */
+/* a record of the zone: circuit and counters of whom */
 
 typedef enum {
     NGX_HTTP_LLM_PROVIDER = 0,
-    NGX_HTTP_LLM_ROUTE
+    NGX_HTTP_LLM_ROUTE,
+    NGX_HTTP_LLM_OBSERVED                         /* a server, llm_observe */
 } ngx_http_llm_kind_e;
 
 
@@ -148,7 +149,7 @@ struct ngx_http_llm_record_s {
     ngx_uint_t                    generation;     /* last configured in */
     ngx_str_t                     name;
     llm_counters_t               *counters;       /* one a slot */
-    llm_counters_t               *usage;          /* stripes, by slot */
+    llm_counters_t               *usage;          /* stripes; not observed */
     llm_limits_t                 *limits;         /* NULL: never limited */
     ngx_http_llm_times_t         *times;          /* of a provider */
     _Atomic uint64_t             *waiting;        /* the same, by slot */
@@ -341,6 +342,8 @@ typedef struct {
     llm_candidate_t              *candidates;     /* by the uses */
     ngx_http_llm_wait_t           wait;
     ngx_uint_t                    nwaiting;       /* in this worker */
+    llm_circuit_conf_t           *observe;        /* NULL: off */
+    unsigned                      observe_set:1;
     unsigned                      inject:1;       /* llm_usage */
     unsigned                      usage_set:1;
     unsigned                      strategy_set:1;
@@ -358,6 +361,7 @@ typedef struct {
     ngx_http_llm_shctx_t         *sh;
     ngx_array_t                   providers;      /* .._provider_t * */
     ngx_array_t                   routes;         /* .._route_t * */
+    ngx_array_t                   observed;       /* .._observed_t */
     ngx_array_t                   governed;       /* .._governed_t */
     ngx_array_t                   passes;         /* .._pass_t */
     ngx_array_t                   targets;        /* .._target_t * */

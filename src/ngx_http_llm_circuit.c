@@ -16,7 +16,7 @@
 static void ngx_http_llm_circuit_open_max(llm_circuit_conf_t *circuit);
 
 
-static ngx_http_llm_word_t  ngx_http_llm_circuit_table[] = {
+static ngx_http_llm_word_t  ngx_http_llm_circuit_words[] = {
     { ngx_string("failure_threshold"), NGX_HTTP_LLM_WORD_NUMBER,
       offsetof(llm_circuit_conf_t, failure_threshold), 5, 1, 255, 0 },
     { ngx_string("success_threshold"), NGX_HTTP_LLM_WORD_NUMBER,
@@ -56,13 +56,13 @@ static ngx_http_llm_word_t  ngx_http_llm_circuit_table[] = {
 void
 ngx_http_llm_circuit_init(llm_circuit_conf_t *circuit)
 {
-    ngx_http_llm_words_init(ngx_http_llm_circuit_table, circuit);
+    ngx_http_llm_words_init(ngx_http_llm_circuit_words, circuit);
     ngx_http_llm_circuit_open_max(circuit);
 }
 
 
 char *
-ngx_http_llm_circuit_words(ngx_conf_t *cf, ngx_uint_t n,
+ngx_http_llm_circuit_read(ngx_conf_t *cf, ngx_uint_t n,
     llm_circuit_conf_t *circuit)
 {
     char       *rv;
@@ -70,7 +70,7 @@ ngx_http_llm_circuit_words(ngx_conf_t *cf, ngx_uint_t n,
 
     circuit->open_max = 0;
 
-    rv = ngx_http_llm_words(cf, ngx_http_llm_circuit_table, n, circuit);
+    rv = ngx_http_llm_words(cf, ngx_http_llm_circuit_words, n, circuit);
 
     if (rv != NGX_CONF_OK) {
         return rv;

@@ -17,7 +17,7 @@ void ngx_http_llm_circuit_init(llm_circuit_conf_t *circuit);
 
 /* the words of the directive at hand, from the n-th on */
 
-char *ngx_http_llm_circuit_words(ngx_conf_t *cf, ngx_uint_t n,
+char *ngx_http_llm_circuit_read(ngx_conf_t *cf, ngx_uint_t n,
     llm_circuit_conf_t *circuit);
 
 

@@ -6,6 +6,7 @@
 
 #include "ngx_http_llm_connect.h"
 #include "ngx_http_llm_curl.h"
+#include "ngx_http_llm_observe.h"
 
 
 #if (NGX_HTTP_SSL)
@@ -21,6 +22,7 @@ static char *ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
 static void *ngx_http_llm_create_main_conf(ngx_conf_t *cf);
+static char *ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf);
 static void *ngx_http_llm_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
@@ -198,6 +200,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       0,
       NULL },
 
+    { ngx_string("llm_observe"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_UPS_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_observe,
+      NGX_HTTP_SRV_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("llm_pass"),
       NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF|NGX_CONF_TAKE12,
       ngx_http_llm_pass,
@@ -242,7 +251,7 @@ static ngx_http_module_t  ngx_http_llm_module_ctx = {
     ngx_http_llm_init,                     /* postconfiguration */
 
     ngx_http_llm_create_main_conf,         /* create main configuration */
-    NULL,                                  /* init main configuration */
+    ngx_http_llm_init_main_conf,           /* init main configuration */
 
     ngx_http_llm_create_route,             /* create server configuration */
     NULL,                                  /* merge server configuration */
@@ -468,6 +477,9 @@ ngx_http_llm_create_main_conf(ngx_conf_t *cf)
         || ngx_array_init(&mcf->routes, cf->pool, 4,
                           sizeof(ngx_http_llm_route_t *))
            != NGX_OK
+        || ngx_array_init(&mcf->observed, cf->pool, 4,
+                          sizeof(ngx_http_llm_observed_t))
+           != NGX_OK
         || ngx_array_init(&mcf->governed, cf->pool, 16,
                           sizeof(ngx_http_llm_governed_t))
            != NGX_OK
@@ -487,6 +499,15 @@ ngx_http_llm_create_main_conf(ngx_conf_t *cf)
     }
 
     return mcf;
+}
+
+
+/* Runs behind the upstream module's, which makes the upstreams. */
+
+static char *
+ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf)
+{
+    return ngx_http_llm_observe_init(cf, conf);
 }
 
 

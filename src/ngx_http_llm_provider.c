@@ -392,7 +392,7 @@ ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    return ngx_http_llm_circuit_words(cf, 1, &provider->circuit);
+    return ngx_http_llm_circuit_read(cf, 1, &provider->circuit);
 }
 
 

@@ -80,8 +80,10 @@ ngx_http_llm_record_create(ngx_slab_pool_t *shpool, ngx_uint_t nslots,
     record->counters = ngx_slab_calloc(shpool,
                                        nslots * sizeof(llm_counters_t));
 
-    record->usage = ngx_slab_calloc(shpool, NGX_HTTP_LLM_STRIPES
-                                            * sizeof(llm_counters_t));
+    if (kind != NGX_HTTP_LLM_OBSERVED) {
+        record->usage = ngx_slab_calloc(shpool, NGX_HTTP_LLM_STRIPES
+                                                * sizeof(llm_counters_t));
+    }
 
     if (kind == NGX_HTTP_LLM_PROVIDER) {
         record->times = ngx_slab_calloc(shpool, sizeof(ngx_http_llm_times_t));
@@ -89,7 +91,7 @@ ngx_http_llm_record_create(ngx_slab_pool_t *shpool, ngx_uint_t nslots,
     }
 
     if (record->name.data == NULL || record->counters == NULL
-        || record->usage == NULL
+        || (kind != NGX_HTTP_LLM_OBSERVED && record->usage == NULL)
         || (kind == NGX_HTTP_LLM_PROVIDER
             && (record->times == NULL || record->waiting == NULL)))
     {

@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm.h"
+#include "ngx_http_llm_report.h"
 
 
 /*
@@ -15,8 +16,6 @@
 
 static void ngx_http_llm_measured(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider);
-static void ngx_http_llm_failed(ngx_http_llm_provider_t *provider,
-    ngx_http_llm_fault_e fault, ngx_uint_t status);
 
 
 static const ngx_uint_t  ngx_http_llm_class_counters[LLM_CLASSES] = {
@@ -86,7 +85,7 @@ ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
 
     counters = ngx_http_llm_counters(provider->record);
 
-    llm_count(counters, ngx_http_llm_class_counters[class]);
+    ngx_http_llm_count_class(counters, class);
 
     if (late) {
         llm_count(counters, LLM_CALLS_LATE);
@@ -99,7 +98,7 @@ ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
 
     } else if (class == LLM_CLASS_FAILURE || class == LLM_CLASS_CREDENTIAL) {
         llm_latency_failure(&provider->record->latency, ngx_http_llm_now(mcf));
-        ngx_http_llm_failed(provider, fault, status);
+        ngx_http_llm_note_failure(provider->record, fault, status);
     }
 
     ngx_http_llm_moved(ctx, provider, &tr, status);
@@ -177,7 +176,7 @@ ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault)
         llm_count(counters, LLM_CALLS_LATE);
     }
 
-    ngx_http_llm_failed(provider, fault, 0);
+    ngx_http_llm_note_failure(provider->record, fault, 0);
 
     ngx_http_llm_moved(ctx, provider, &tr, 0);
 }
@@ -198,24 +197,11 @@ void
 ngx_http_llm_transition(ngx_log_t *log, ngx_http_llm_provider_t *provider,
     llm_transition_t *tr, ngx_uint_t status)
 {
-    llm_history_entry_t  entry;
-
     if (tr->reason == LLM_REASON_NONE) {
         return;
     }
 
-    if (tr->from != tr->to) {
-        llm_count(ngx_http_llm_counters(provider->record),
-                  llm_move(tr->from, tr->to));
-    }
-
-    entry.time = ngx_http_llm_wall_clock();
-    entry.from = tr->from;
-    entry.to = tr->to;
-    entry.reason = tr->reason;
-    entry.status = status;
-
-    llm_history_add(&provider->record->history, &entry);
+    ngx_http_llm_note_transition(provider->record, tr, status);
 
     if (tr->to != LLM_CIRCUIT_OPEN) {
         ngx_log_error(NGX_LOG_WARN, log, 0,
@@ -235,13 +221,40 @@ ngx_http_llm_transition(ngx_log_t *log, ngx_http_llm_provider_t *provider,
 }
 
 
-static void
-ngx_http_llm_failed(ngx_http_llm_provider_t *provider,
+void
+ngx_http_llm_note_transition(ngx_http_llm_record_t *record,
+    llm_transition_t *tr, ngx_uint_t status)
+{
+    llm_history_entry_t  entry;
+
+    if (tr->from != tr->to) {
+        llm_count(ngx_http_llm_counters(record), llm_move(tr->from, tr->to));
+    }
+
+    entry.time = ngx_http_llm_wall_clock();
+    entry.from = tr->from;
+    entry.to = tr->to;
+    entry.reason = tr->reason;
+    entry.status = status;
+
+    llm_history_add(&record->history, &entry);
+}
+
+
+void
+ngx_http_llm_note_failure(ngx_http_llm_record_t *record,
     ngx_http_llm_fault_e fault, ngx_uint_t status)
 {
-    provider->record->last_failure = ngx_http_llm_wall_clock() << 20
-                                     | (uint64_t) status << 8
-                                     | (uint64_t) fault;
+    record->last_failure = ngx_http_llm_wall_clock() << 20
+                           | (uint64_t) status << 8
+                           | (uint64_t) fault;
+}
+
+
+void
+ngx_http_llm_count_class(llm_counters_t *counters, llm_class_t class)
+{
+    llm_count(counters, ngx_http_llm_class_counters[class]);
 }
 
 

@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm_connect.h"
+#include "ngx_http_llm_report.h"
 
 
 /*
@@ -436,16 +437,33 @@ ngx_http_llm_free_peer(ngx_peer_connection_t *pc, void *data,
 static ngx_http_llm_fault_e
 ngx_http_llm_what_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
+    ngx_http_llm_fault_e  fault;
+
+    if (ctx->fault != NGX_HTTP_LLM_FAULT_NONE) {
+        return ctx->fault;
+    }
+
+    fault = ngx_http_llm_transport_fault(r);
+
+    if (ctx->hold && ctx->hold->what != NGX_HTTP_LLM_HOLD_NOTHING
+        && fault != NGX_HTTP_LLM_FAULT_HEADER_TIMEOUT)
+    {
+        return NGX_HTTP_LLM_FAULT_BROKEN;
+    }
+
+    return fault;
+}
+
+
+ngx_http_llm_fault_e
+ngx_http_llm_transport_fault(ngx_http_request_t *r)
+{
     ngx_uint_t            connected;
     ngx_connection_t     *c;
     ngx_http_upstream_t  *u;
 
     u = r->upstream;
     c = u->peer.connection;
-
-    if (ctx->fault != NGX_HTTP_LLM_FAULT_NONE) {
-        return ctx->fault;
-    }
 
     connected = u->state->connect_time != (ngx_msec_t) -1;
 
@@ -461,10 +479,6 @@ ngx_http_llm_what_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         }
 #endif
         return NGX_HTTP_LLM_FAULT_CONNECT;
-    }
-
-    if (ctx->hold && ctx->hold->what != NGX_HTTP_LLM_HOLD_NOTHING) {
-        return NGX_HTTP_LLM_FAULT_BROKEN;
     }
 
     if (u->buffer.start && u->buffer.last == u->buffer.end) {

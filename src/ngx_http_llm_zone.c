@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_llm_observe.h"
 #include "ngx_http_llm_resolve.h"
 
 
@@ -179,6 +180,10 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         }
     }
 
+    if (ngx_http_llm_observe_records(mcf, shpool) != NGX_OK) {
+        return ngx_http_llm_zone_no_memory(shm_zone);
+    }
+
     ngx_http_llm_targets_lookup(mcf, shm_zone->shm.log);
 
     return NGX_OK;
@@ -191,10 +196,12 @@ ngx_http_llm_zone_no_memory(ngx_shm_zone_t *shm_zone)
     ngx_http_llm_main_conf_t *mcf = shm_zone->data;
 
     ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
-                  "\"llm_zone\" \"%V\" of %uzk has no room for %ui providers "
-                  "and %ui routes: expected a larger size, some 16k each",
+                  "\"llm_zone\" \"%V\" of %uzk has no room for %ui providers, "
+                  "%ui routes and %ui observed servers: expected a larger "
+                  "size, some 16k each",
                   &shm_zone->shm.name, shm_zone->shm.size / 1024,
-                  mcf->providers.nelts, mcf->routes.nelts);
+                  mcf->providers.nelts, mcf->routes.nelts,
+                  ngx_http_llm_observe_count(mcf));
 
     return NGX_ERROR;
 }
@@ -346,15 +353,15 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
             llm_counters_add(&record->counters[0], &old->counters[i]);
         }
 
-        for (i = 0; i < NGX_HTTP_LLM_STRIPES; i++) {
+        for (i = 0; record->usage && i < NGX_HTTP_LLM_STRIPES; i++) {
             llm_counters_add(&record->usage[i], &old->usage[i]);
         }
 
-        if (record->kind == NGX_HTTP_LLM_PROVIDER) {
-            llm_counters_settle(&record->counters[0]);
+        if (record->kind == NGX_HTTP_LLM_ROUTE) {
+            llm_counters_settle_route(&record->counters[0]);
 
         } else {
-            llm_counters_settle_route(&record->counters[0]);
+            llm_counters_settle(&record->counters[0]);
         }
     }
 
@@ -371,11 +378,17 @@ static ngx_uint_t
 ngx_http_llm_zone_configured(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_kind_e kind, ngx_str_t *name)
 {
-    if (kind == NGX_HTTP_LLM_PROVIDER) {
-        return ngx_http_llm_find_provider(mcf, name) != NULL;
-    }
+    switch (kind) {
 
-    return ngx_http_llm_find_route(mcf, name) != NULL;
+    case NGX_HTTP_LLM_PROVIDER:
+        return ngx_http_llm_find_provider(mcf, name) != NULL;
+
+    case NGX_HTTP_LLM_ROUTE:
+        return ngx_http_llm_find_route(mcf, name) != NULL;
+
+    default: /* NGX_HTTP_LLM_OBSERVED */
+        return ngx_http_llm_observe_knows(mcf, name);
+    }
 }
 
 
@@ -472,16 +485,19 @@ ngx_http_llm_slot_settle(ngx_http_llm_main_conf_t *mcf, ngx_uint_t n)
     ngx_shmtx_lock(&shpool->mutex);
 
     for (record = mcf->sh->records; record; record = record->next) {
-        if (record->kind == NGX_HTTP_LLM_PROVIDER) {
-            llm_counters_settle(&record->counters[n]);
-            llm_waiting_done(record->waiting, (uint32_t) n);
-
-            if (record->limits) {
-                record->limits->in_flight[n] = 0;
-            }
-
-        } else {
+        if (record->kind == NGX_HTTP_LLM_ROUTE) {
             llm_counters_settle_route(&record->counters[n]);
+            continue;
+        }
+
+        llm_counters_settle(&record->counters[n]);
+
+        if (record->waiting) {
+            llm_waiting_done(record->waiting, (uint32_t) n);
+        }
+
+        if (record->limits) {
+            record->limits->in_flight[n] = 0;
         }
     }
 

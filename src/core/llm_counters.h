@@ -34,6 +34,15 @@ enum {
 };
 
 
+/*
+ * Of a server that is observed: as of a provider, but nothing is rejected.
+ * REJECTED would have been, and of that so many were good all the same.
+ */
+enum {
+    LLM_CALLS_REJECTED_GOOD = LLM_UNREADABLE_FRAMES
+};
+
+
 /* of a route; REQUESTS = the outcomes + what is in flight */
 enum {
     LLM_REQUESTS = 0,
