@@ -25,7 +25,7 @@ CORE   := $(sort $(wildcard src/core/*.c))
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
-        test unit check format fuzz perl converse clients bench faults \
+        test unit check format fuzz perl converse clients bench faults foreign \
         deb deps deps-test deps-bench \
         deps-deb deps-package package-test package-life requirements FORCE
 
@@ -140,6 +140,9 @@ bench: deps-bench ## measure, against stock nginx where there is one
 package-test: ## the package, from its installation to its purge
 	@$(if $(SUDO),echo 'package-test: skipped$(,) it needs root',\
 	    $(again) package-life)
+
+foreign: build/$(MODULE) ## nginx's own tests over llm_observe: SUITE=DIR (FILES=)
+	@JOBS=$(JOBS) t/foreign/run '$(SUITE)' $(FILES)
 
 faults: build/$(MODULE) ## write docs/faults.md: what is seen when a provider fails
 	@t/faults/run
