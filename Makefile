@@ -142,7 +142,7 @@ package-test: ## the package, from its installation to its purge
 	    $(again) package-life)
 
 foreign: build/$(MODULE) ## nginx's own tests over llm_observe: SUITE=DIR (FILES=)
-	@JOBS=$(JOBS) t/foreign/run '$(SUITE)' $(FILES)
+	@set -f; JOBS=$(JOBS) t/foreign/run '$(SUITE)' $(FILES)
 
 faults: build/$(MODULE) ## write docs/faults.md: what is seen when a provider fails
 	@t/faults/run
