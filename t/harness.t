@@ -164,7 +164,8 @@ subtest 'what nginx complains about fails the test' => sub {
     is_deeply [ verdicts($nginx) ], [ 0, 1 ], 'a worker has died';
 
     $nginx = nginx();
-    kill KILL => $nginx->workers, $nginx->master;
+    my @workers = $nginx->workers;
+    kill KILL => $nginx->master, @workers;
     is_deeply [ verdicts($nginx) ], [ 0, 1 ], 'all of it has';
 
     $nginx = nginx();

@@ -23,7 +23,7 @@ LLM::Nginx - nginx in a directory of its own, for one test
 
 done_testing stops every nginx that was made and adds two assertions for
 each: it ended well, its error log holding no alert, and no memory checker
-reported anything.
+reported anything.  One more says that no process of them is left.
 
 =head1 METHODS
 
@@ -132,7 +132,7 @@ use constant {
 
 my $ROOT = abs_path(dirname(__FILE__) . '/../../..');
 
-my @instances;
+my (@instances, %prefixes);
 
 sub new {
     my ($class, %option) = @_;
@@ -161,6 +161,7 @@ sub new {
     mkdir $self->prefix . "/$_" for qw(logs temp reports);
     chmod 0777, $self->prefix . '/reports';
 
+    $prefixes{ $self->prefix } = 1;
     push @instances, $self;
     return $self;
 }
@@ -412,8 +413,12 @@ sub _kill {
 
     return if $self->{owner} != $$;
     local ($?, $!);
-    for my $pid ($self->_masters) {
-        kill KILL => _children_of($pid), $pid;
+
+    # one that runs would replace its workers as fast as they are killed
+    my @masters = $self->_masters;
+    kill STOP => @masters;
+    kill KILL => map({ _children_of($_) } @masters), @masters;
+    for my $pid (@masters) {
         waitpid $pid, 0 if !$self->{daemon};
     }
     delete $self->{pid};
@@ -604,6 +609,27 @@ sub _read {
     return <$file> // '';
 }
 
+# Nobody's parent any more, and still there: told by the log it writes to.
+
+sub _left {
+    return grep {
+        my ($prefix) = (readlink "/proc/$_/fd/2" // '') =~ m{^(.+)/logs/};
+        defined $prefix && $prefixes{$prefix};
+    } map { m{(\d+)$} } glob '/proc/[0-9]*';
+}
+
+sub _nothing_is_left {
+    my $test = shift;
+
+    return if !%prefixes;
+
+    my $deadline = time + 10;
+    my @left;
+    sleep POLL while (@left = _left()) && time < $deadline;
+    $test->is_num(scalar @left, 0, 'no process of nginx is left')
+        or kill KILL => @left;
+}
+
 # A test that has come to its end stops its servers, and says what they have
 # left behind.
 
@@ -614,7 +640,8 @@ sub _read {
         my $test = $_[0];
 
         if (!$test->parent) {
-            $_->done for @instances;
+            $_->done for my @all = @instances;
+            _nothing_is_left($test);
         }
         goto &$done_testing;
     };
