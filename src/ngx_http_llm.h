@@ -103,15 +103,8 @@ typedef enum {
 typedef struct ngx_http_llm_record_s  ngx_http_llm_record_t;
 
 
-/* a provider's turns in a route */
-
-typedef struct ngx_http_llm_turns_s  ngx_http_llm_turns_t;
-
-struct ngx_http_llm_turns_s {
-    llm_turns_t                   turns;
-    ngx_http_llm_record_t        *provider;
-    ngx_http_llm_turns_t         *next;
-};
+typedef struct ngx_http_llm_member_s  ngx_http_llm_member_t;
+typedef struct ngx_http_llm_failover_s  ngx_http_llm_failover_t;
 
 
 /* of good answers */
@@ -142,7 +135,7 @@ struct ngx_http_llm_record_s {
     llm_budget_t                  budget;         /* of a route's retries */
     llm_vtime_t                   vtime;          /* of a route */
     _Atomic uint64_t              last_failure;   /* packed, see zone.c */
-    ngx_http_llm_turns_t         *turns;          /* of a route */
+    ngx_http_llm_member_t        *members;        /* of a route */
     llm_window_t                 *retired;        /* freed by the next load */
     ngx_http_llm_record_t        *next;
     ngx_http_llm_kind_e           kind;
@@ -168,6 +161,8 @@ typedef struct {
     ngx_uint_t                    generation;     /* of configurations */
     ngx_uint_t                    nslots;
     ngx_http_llm_record_t        *records;
+    ngx_http_llm_member_t        *members;        /* retired: freed by the */
+    ngx_http_llm_failover_t      *failovers;      /* next load */
 
     struct {
         ngx_atomic_t              pid;            /* 0: free */
@@ -286,6 +281,7 @@ typedef struct {
 typedef struct {
     ngx_str_t                     name;           /* of the provider */
     ngx_http_llm_provider_t      *provider;
+    ngx_http_llm_member_t        *member;         /* in shared memory */
     ngx_str_t                     file;
     ngx_uint_t                    line;
     uint32_t                      weight;
@@ -382,16 +378,6 @@ typedef enum {
     NGX_HTTP_LLM_FORMAT_JSON,
     NGX_HTTP_LLM_FORMAT_PROMETHEUS
 } ngx_http_llm_format_e;
-
-
-/* a text that grows, to be sent */
-
-typedef struct {
-    ngx_pool_t                   *pool;
-    ngx_chain_t                  *out;
-    ngx_chain_t                  *last;
-    off_t                         size;
-} ngx_http_llm_text_t;
 
 
 /* an llm_pass or llm_gate, until the whole configuration is read */
@@ -689,8 +675,6 @@ ngx_http_llm_record_t *ngx_http_llm_record_get(ngx_http_llm_main_conf_t *mcf,
     ngx_slab_pool_t *shpool, ngx_http_llm_kind_e kind, ngx_str_t *name);
 ngx_int_t ngx_http_llm_record_limits(ngx_http_llm_main_conf_t *mcf,
     ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record);
-ngx_int_t ngx_http_llm_record_candidates(ngx_slab_pool_t *shpool,
-    ngx_http_llm_route_t *route);
 void ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh,
     ngx_slab_pool_t *shpool, ngx_uint_t active);
 
@@ -901,24 +885,9 @@ ngx_int_t ngx_http_llm_filter_init(ngx_conf_t *cf);
 char *ngx_http_llm_models(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_llm_models_handler(ngx_http_request_t *r);
 
-/* describe: everything that is known, for whoever shows it */
-
-struct json_t *ngx_http_llm_status_tree(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_format_e format);
-struct json_t *ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_provider_t *provider, ngx_http_llm_format_e format);
-struct json_t *ngx_http_llm_status_time(uint64_t ms);
-
 /* status: the page, in the format that is wanted */
 
 ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
-ngx_int_t ngx_http_llm_text(ngx_http_llm_text_t *text, const char *p,
-    size_t len);
-
-/* prometheus: the page as Prometheus reads it */
-
-ngx_int_t ngx_http_llm_prometheus(ngx_http_llm_main_conf_t *mcf,
-    struct json_t *tree, ngx_http_llm_text_t *text);
 
 /* api: an operator asks and orders */
 

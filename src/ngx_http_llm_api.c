@@ -4,9 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
-
-#include <jansson.h>
+#include "ngx_http_llm_tree.h"
 
 
 /*
@@ -355,8 +353,7 @@ ngx_http_llm_api_get(ngx_http_request_t *r, ngx_http_llm_provider_t *provider)
     mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
 
     if (provider) {
-        json = ngx_http_llm_status_provider(mcf, provider,
-                                            NGX_HTTP_LLM_FORMAT_JSON);
+        json = ngx_http_llm_describe_provider(mcf, provider, LLM_HISTORY);
 
         return ngx_http_llm_api_send(r, NGX_HTTP_OK, json);
     }
@@ -366,8 +363,8 @@ ngx_http_llm_api_get(ngx_http_request_t *r, ngx_http_llm_provider_t *provider)
 
     for (i = 0; i < mcf->providers.nelts; i++) {
         json_array_append_new(list,
-                              ngx_http_llm_status_provider(mcf, providerp[i],
-                                                  NGX_HTTP_LLM_FORMAT_JSON));
+                              ngx_http_llm_describe_provider(mcf, providerp[i],
+                                                             LLM_HISTORY));
     }
 
     json = json_object();

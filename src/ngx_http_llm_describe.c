@@ -4,88 +4,190 @@
  */
 
 
+#include "ngx_http_llm_member.h"
 #include "ngx_http_llm_resolve.h"
-
-#include <jansson.h>
+#include "ngx_http_llm_tree.h"
 
 
 /*
- * What the circuits and counters say, as one tree, whatever format it is
+ * What the circuits and counters say, as trees, whatever format they are
  * shown in.  Reading changes nothing, and takes no lock that a request could
  * wait for.
  */
 
 
-static json_t *ngx_http_llm_status_zone(ngx_http_llm_main_conf_t *mcf);
-static void ngx_http_llm_status_circuit(ngx_http_llm_main_conf_t *mcf,
+/* changes of state on a page, of all providers together */
+
+#define NGX_HTTP_LLM_DESCRIBE_CHANGES  2048
+
+#define NGX_HTTP_LLM_DESCRIBE_POOL     16384
+
+
+/* a counter, and where it stands */
+
+typedef struct {
+    const char  *object;                          /* NULL: not in one */
+    const char  *name;
+    unsigned     counter;
+} ngx_http_llm_field_t;
+
+
+static ngx_int_t ngx_http_llm_describe_all(ngx_http_llm_page_t *page,
+    ngx_http_llm_format_t *format, ngx_pool_t *pool, ngx_uint_t changes);
+static json_t *ngx_http_llm_describe_head(ngx_http_llm_main_conf_t *mcf);
+static json_t *ngx_http_llm_describe_zone(ngx_http_llm_main_conf_t *mcf);
+static void ngx_http_llm_describe_circuit(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider, json_t *o);
-static void ngx_http_llm_status_calls(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_record_t *record, json_t *o);
-static void ngx_http_llm_status_last(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_record_t *record, json_t *o);
-static void ngx_http_llm_status_usage(ngx_http_llm_record_t *record,
-    json_t *o);
-static json_t *ngx_http_llm_status_limits(ngx_http_llm_main_conf_t *mcf,
+static void ngx_http_llm_describe_calls(uint64_t *calls, json_t *o);
+static void ngx_http_llm_describe_last(ngx_http_llm_record_t *record,
+    uint64_t *calls, json_t *o);
+static void ngx_http_llm_describe_breaks(uint64_t *usage, json_t *o);
+static void ngx_http_llm_describe_usage(uint64_t *usage, json_t *o);
+static void ngx_http_llm_describe_fields(ngx_http_llm_field_t *fields,
+    ngx_uint_t n, uint64_t *total, json_t *o);
+static json_t *ngx_http_llm_describe_limits(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider);
-static json_t *ngx_http_llm_status_limit(uint64_t limit, uint64_t used);
-static json_t *ngx_http_llm_status_times(llm_histogram_t *h);
-static json_t *ngx_http_llm_status_moves(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_record_t *record);
-static json_t *ngx_http_llm_status_changes(ngx_http_llm_record_t *record);
-static json_t *ngx_http_llm_status_route(ngx_http_llm_main_conf_t *mcf,
+static json_t *ngx_http_llm_describe_limit(uint64_t limit, uint64_t used);
+static json_t *ngx_http_llm_describe_times(llm_histogram_t *h);
+static json_t *ngx_http_llm_describe_moves(uint64_t *calls);
+static json_t *ngx_http_llm_describe_changes(ngx_http_llm_record_t *record,
+    ngx_uint_t n);
+static json_t *ngx_http_llm_describe_route(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_route_t *route);
-static json_t *ngx_http_llm_status_counter(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_record_t *record, unsigned what);
-static json_t *ngx_http_llm_status_string(ngx_str_t *s);
-static json_t *ngx_http_llm_status_seconds(uint64_t ms);
-static json_t *ngx_http_llm_status_fine(uint64_t us);
-static json_t *ngx_http_llm_status_share(uint64_t part, uint64_t whole);
-static json_t *ngx_http_llm_status_money(ngx_http_llm_record_t *record,
-    unsigned what);
+static uint64_t ngx_http_llm_describe_rejections(uint64_t *requests, json_t *o);
+static json_t *ngx_http_llm_describe_failovers(ngx_http_llm_record_t *route);
 
 
-json_t *
-ngx_http_llm_status_tree(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_format_e format)
+static ngx_http_llm_field_t  ngx_http_llm_describe_call_fields[] = {
+    { NULL, "total_calls", LLM_CALLS },
+    { NULL, "successful_calls", LLM_CALLS_SUCCESSFUL },
+    { NULL, "failed_calls", LLM_CALLS_FAILED },
+    { NULL, "rejected_calls", LLM_CALLS_REJECTED },
+    { NULL, "throttled_calls", LLM_CALLS_THROTTLED },
+    { NULL, "neutral_calls", LLM_CALLS_NEUTRAL },
+    { NULL, "late_calls", LLM_CALLS_LATE },
+    { NULL, "unreadable_frames", LLM_UNREADABLE_FRAMES }
+};
+
+
+static ngx_http_llm_field_t  ngx_http_llm_describe_break_fields[] = {
+    { "stream_failures", "broken_off", LLM_STREAM_BROKEN },
+    { "stream_failures", "stalled", LLM_STREAM_STALLED },
+    { "stream_failures", "error_event", LLM_STREAM_ERROR_EVENT }
+};
+
+
+static ngx_http_llm_field_t  ngx_http_llm_describe_usage_fields[] = {
+    { "tokens", "input", LLM_TOKENS_IN },
+    { "tokens", "cached", LLM_TOKENS_CACHED },
+    { "tokens", "cache_write", LLM_TOKENS_CACHE_WRITE },
+    { "tokens", "output", LLM_TOKENS_OUT },
+    { "tokens", "reasoning", LLM_TOKENS_REASONING },
+    { "usage", "told", LLM_USAGE_TOLD },
+    { "usage", "missing", LLM_USAGE_MISSING },
+    { "usage", "bad", LLM_USAGE_BAD }
+};
+
+
+/* Each piece's memory is free again when the next one is made. */
+
+ngx_int_t
+ngx_http_llm_describe(ngx_http_llm_page_t *page,
+    ngx_http_llm_format_t *format, ngx_uint_t changes)
 {
-    json_t                    *o, *list;
+    ngx_int_t    rc;
+    ngx_pool_t  *pool;
+
+    pool = ngx_create_pool(NGX_HTTP_LLM_DESCRIBE_POOL, page->text.pool->log);
+    if (pool == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_llm_tree_begin(pool);
+
+    rc = ngx_http_llm_describe_all(page, format, pool, changes);
+
+    ngx_http_llm_tree_end();
+
+    ngx_destroy_pool(pool);
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_llm_describe_all(ngx_http_llm_page_t *page,
+    ngx_http_llm_format_t *format, ngx_pool_t *pool, ngx_uint_t changes)
+{
     ngx_uint_t                 i;
     ngx_http_llm_route_t     **routep;
     ngx_http_llm_provider_t  **providerp;
 
+    if (format->head(page, ngx_http_llm_describe_head(page->mcf)) != NGX_OK
+        || format->list(page, "providers") != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    changes = ngx_min(changes, NGX_HTTP_LLM_DESCRIBE_CHANGES
+                               / ngx_max(page->mcf->providers.nelts, 1));
+
+    providerp = page->mcf->providers.elts;
+
+    for (i = 0; i < page->mcf->providers.nelts; i++) {
+
+        ngx_reset_pool(pool);
+
+        if (format->entry(page, i,
+                          ngx_http_llm_describe_provider(page->mcf,
+                                                         providerp[i], changes))
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (format->list(page, "routes") != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    routep = page->mcf->routes.elts;
+
+    for (i = 0; i < page->mcf->routes.nelts; i++) {
+
+        ngx_reset_pool(pool);
+
+        if (format->entry(page, i,
+                          ngx_http_llm_describe_route(page->mcf, routep[i]))
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return format->end(page);
+}
+
+
+static json_t *
+ngx_http_llm_describe_head(ngx_http_llm_main_conf_t *mcf)
+{
+    json_t  *o;
+
     o = json_object();
 
-    json_object_set_new(o, "module", json_string(NGX_HTTP_LLM_VERSION));
-    json_object_set_new(o, "nginx", json_string(NGINX_VERSION));
-    json_object_set_new(o, "time",
-                        ngx_http_llm_status_time(ngx_http_llm_wall_clock()));
-    json_object_set_new(o, "zone", ngx_http_llm_status_zone(mcf));
-
-    list = json_array();
-    providerp = mcf->providers.elts;
-
-    for (i = 0; i < mcf->providers.nelts; i++) {
-        json_array_append_new(list, ngx_http_llm_status_provider(mcf,
-                                                     providerp[i], format));
-    }
-
-    json_object_set_new(o, "providers", list);
-
-    list = json_array();
-    routep = mcf->routes.elts;
-
-    for (i = 0; i < mcf->routes.nelts; i++) {
-        json_array_append_new(list, ngx_http_llm_status_route(mcf, routep[i]));
-    }
-
-    json_object_set_new(o, "routes", list);
+    ngx_http_llm_set(o, "module", json_string(NGX_HTTP_LLM_VERSION));
+    ngx_http_llm_set(o, "nginx", json_string(NGINX_VERSION));
+    ngx_http_llm_set(o, "time",
+                     ngx_http_llm_tree_time(ngx_http_llm_wall_clock()));
+    ngx_http_llm_set(o, "zone", ngx_http_llm_describe_zone(mcf));
 
     return o;
 }
 
 
 static json_t *
-ngx_http_llm_status_zone(ngx_http_llm_main_conf_t *mcf)
+ngx_http_llm_describe_zone(ngx_http_llm_main_conf_t *mcf)
 {
     json_t           *o;
     ngx_shm_t        *shm;
@@ -96,58 +198,60 @@ ngx_http_llm_status_zone(ngx_http_llm_main_conf_t *mcf)
 
     o = json_object();
 
-    json_object_set_new(o, "name", ngx_http_llm_status_string(&shm->name));
-    json_object_set_new(o, "size", json_integer(shm->size));
-    json_object_set_new(o, "used", json_integer(shm->size - shpool->pfree
-                                                            * ngx_pagesize));
+    ngx_http_llm_set(o, "name", ngx_http_llm_tree_string(&shm->name));
+    ngx_http_llm_set(o, "size", json_integer(shm->size));
+    ngx_http_llm_set(o, "used", json_integer(shm->size - shpool->pfree
+                     * ngx_pagesize));
     return o;
 }
 
 
 json_t *
-ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_provider_t *provider, ngx_http_llm_format_e format)
+ngx_http_llm_describe_provider(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider, ngx_uint_t changes)
 {
-    json_t                *o, *latency;
-    ngx_http_llm_times_t  *times;
+    json_t                 *o, *latency;
+    uint64_t                calls[LLM_COUNTERS], usage[LLM_COUNTERS];
+    ngx_http_llm_record_t  *record;
+
+    record = provider->record;
+
+    llm_counters_total(record->counters, mcf->sh->nslots, calls);
+    llm_counters_total(record->usage, NGX_HTTP_LLM_STRIPES, usage);
 
     o = json_object();
 
-    json_object_set_new(o, "name", ngx_http_llm_status_string(&provider->name));
+    ngx_http_llm_set(o, "name", ngx_http_llm_tree_string(&provider->name));
 
-    ngx_http_llm_status_circuit(mcf, provider, o);
-    ngx_http_llm_status_calls(mcf, provider->record, o);
-    ngx_http_llm_status_last(mcf, provider->record, o);
-    ngx_http_llm_status_usage(provider->record, o);
+    ngx_http_llm_describe_circuit(mcf, provider, o);
+    ngx_http_llm_describe_calls(calls, o);
+    ngx_http_llm_describe_breaks(usage, o);
+    ngx_http_llm_describe_last(record, calls, o);
+    ngx_http_llm_describe_usage(usage, o);
 
-    times = provider->record->times;
+    latency = ngx_http_llm_describe_times(&record->times->duration);
 
-    latency = ngx_http_llm_status_times(&times->duration);
+    ngx_http_llm_set(latency, "ewma",
+                     ngx_http_llm_tree_fine(
+                         llm_latency_average(&record->latency)));
 
-    json_object_set_new(latency, "ewma",
-                        ngx_http_llm_status_fine(llm_latency_average(
-                                             &provider->record->latency)));
-    json_object_set_new(o, "latency", latency);
-    json_object_set_new(o, "first_token",
-                        ngx_http_llm_status_times(&times->first_token));
+    ngx_http_llm_set(o, "latency", latency);
+    ngx_http_llm_set(o, "first_token",
+                     ngx_http_llm_describe_times(&record->times->first_token));
 
     if (provider->limit.rpm || provider->limit.tpm
         || provider->limit.concurrency)
     {
-        json_object_set_new(o, "limits",
-                            ngx_http_llm_status_limits(mcf, provider));
+        ngx_http_llm_set(o, "limits",
+                         ngx_http_llm_describe_limits(mcf, provider));
     }
 
-    json_object_set_new(o, "transitions",
-                        json_integer(provider->record->history.next));
-    json_object_set_new(o, "moves",
-                        ngx_http_llm_status_moves(mcf, provider->record));
+    ngx_http_llm_set(o, "transitions", json_integer(record->history.next));
+    ngx_http_llm_set(o, "moves", ngx_http_llm_describe_moves(calls));
 
-    /* a graph has no use for them, and they are many */
-
-    if (format == NGX_HTTP_LLM_FORMAT_JSON) {
-        json_object_set_new(o, "state_changes",
-                            ngx_http_llm_status_changes(provider->record));
+    if (changes) {
+        ngx_http_llm_set(o, "state_changes",
+                         ngx_http_llm_describe_changes(record, changes));
     }
 
     return o;
@@ -155,7 +259,7 @@ ngx_http_llm_status_provider(ngx_http_llm_main_conf_t *mcf,
 
 
 static void
-ngx_http_llm_status_circuit(ngx_http_llm_main_conf_t *mcf,
+ngx_http_llm_describe_circuit(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider, json_t *o)
 {
     uint64_t             left;
@@ -168,80 +272,57 @@ ngx_http_llm_status_circuit(ngx_http_llm_main_conf_t *mcf,
     admin = llm_circuit_admin_now(&provider->record->circuit,
                                   ngx_http_llm_time(mcf), &left);
 
-    json_object_set_new(o, "state",
-                        json_string(llm_circuit_state_name(view.state)));
-    json_object_set_new(o, "admin", json_string(llm_admin_name(admin)));
-    json_object_set_new(o, "admin_ttl",
-                        left ? ngx_http_llm_status_seconds(left)
-                             : json_null());
-    json_object_set_new(o, "reason",
-                        view.reason == LLM_REASON_NONE
-                        ? json_null()
-                        : json_string(llm_reason_name(view.reason)));
+    ngx_http_llm_set(o, "state",
+                     json_string(llm_circuit_state_name(view.state)));
+    ngx_http_llm_set(o, "admin", json_string(llm_admin_name(admin)));
+    ngx_http_llm_set(o, "admin_ttl",
+                     left ? ngx_http_llm_tree_seconds(left)
+                          : json_null());
+    ngx_http_llm_set(o, "reason",
+                     view.reason == LLM_REASON_NONE
+                     ? json_null()
+                     : json_string(llm_reason_name(view.reason)));
     ngx_http_llm_target_describe(provider->target, o);
-    json_object_set_new(o, "failure_count", json_integer(view.failures));
-    json_object_set_new(o, "success_count", json_integer(view.successes));
-    json_object_set_new(o, "open_level", json_integer(view.level));
-    json_object_set_new(o, "time_until_retry",
-                        ngx_http_llm_status_seconds(view.retry));
-    json_object_set_new(o, "throttled_for",
-                        ngx_http_llm_status_seconds(view.throttled));
-    json_object_set_new(o, "half_open_calls", json_integer(view.probes));
+    ngx_http_llm_set(o, "failure_count", json_integer(view.failures));
+    ngx_http_llm_set(o, "success_count", json_integer(view.successes));
+    ngx_http_llm_set(o, "open_level", json_integer(view.level));
+    ngx_http_llm_set(o, "time_until_retry",
+                     ngx_http_llm_tree_seconds(view.retry));
+    ngx_http_llm_set(o, "throttled_for",
+                     ngx_http_llm_tree_seconds(view.throttled));
+    ngx_http_llm_set(o, "half_open_calls", json_integer(view.probes));
 }
 
 
 static void
-ngx_http_llm_status_calls(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_record_t *record, json_t *o)
+ngx_http_llm_describe_calls(uint64_t *calls, json_t *o)
 {
-    uint64_t     calls, rejected, successful, settled;
-    ngx_uint_t   i, n;
+    uint64_t  rejected, successful, settled;
 
-    static struct {
-        const char  *name;
-        unsigned     counter;
-    } fields[] = {
-        { "total_calls", LLM_CALLS },
-        { "successful_calls", LLM_CALLS_SUCCESSFUL },
-        { "failed_calls", LLM_CALLS_FAILED },
-        { "rejected_calls", LLM_CALLS_REJECTED },
-        { "throttled_calls", LLM_CALLS_THROTTLED },
-        { "neutral_calls", LLM_CALLS_NEUTRAL },
-        { "late_calls", LLM_CALLS_LATE },
-        { "stream_errors", LLM_STREAM_ERRORS },
-        { "unreadable_frames", LLM_UNREADABLE_FRAMES }
-    };
+    ngx_http_llm_set(o, "in_flight",
+                     json_integer(llm_counters_in_flight(calls)));
 
-    n = mcf->sh->nslots;
+    ngx_http_llm_describe_fields(ngx_http_llm_describe_call_fields,
+                                 sizeof(ngx_http_llm_describe_call_fields)
+                                 / sizeof(ngx_http_llm_field_t),
+                                 calls, o);
 
-    json_object_set_new(o, "in_flight",
-                json_integer(llm_counters_in_flight(record->counters, n)));
+    rejected = calls[LLM_CALLS_REJECTED];
+    successful = calls[LLM_CALLS_SUCCESSFUL];
+    settled = successful + calls[LLM_CALLS_FAILED];
 
-    for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        json_object_set_new(o, fields[i].name,
-                            json_integer(llm_counters_sum(record->counters, n,
-                                                       fields[i].counter)));
-    }
-
-    calls = llm_counters_sum(record->counters, n, LLM_CALLS);
-    rejected = llm_counters_sum(record->counters, n, LLM_CALLS_REJECTED);
-    successful = llm_counters_sum(record->counters, n, LLM_CALLS_SUCCESSFUL);
-
-    settled = successful
-              + llm_counters_sum(record->counters, n, LLM_CALLS_FAILED);
-
-    json_object_set_new(o, "success_rate",
-                        settled ? ngx_http_llm_status_share(successful,
-                                                            settled)
-                                : json_real(1.0));
-    json_object_set_new(o, "rejection_rate",
-                        ngx_http_llm_status_share(rejected, calls + rejected));
+    ngx_http_llm_set(o, "success_rate",
+                     settled ? ngx_http_llm_tree_share(successful, settled)
+                             : json_real(1.0));
+    ngx_http_llm_set(o, "rejection_rate",
+                     ngx_http_llm_tree_share(rejected,
+                                             calls[LLM_CALLS] + rejected));
 }
 
 
 static void
-ngx_http_llm_status_last(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_record_t *record, json_t *o)
+ngx_http_llm_describe_last(ngx_http_llm_record_t *record, uint64_t *calls,
+    json_t *o)
 {
     json_t      *error;
     uint64_t     failure;
@@ -259,59 +340,78 @@ ngx_http_llm_status_last(ngx_http_llm_main_conf_t *mcf,
                        : json_string(ngx_http_llm_fault(fault));
     }
 
-    json_object_set_new(o, "last_success",
-                        ngx_http_llm_status_time(
-                            llm_counters_latest(record->counters,
-                                                mcf->sh->nslots,
-                                                LLM_LAST_SUCCESS)));
-    json_object_set_new(o, "last_failure",
-                        ngx_http_llm_status_time(failure >> 20));
-    json_object_set_new(o, "last_error", error);
+    ngx_http_llm_set(o, "last_success",
+                     ngx_http_llm_tree_time(calls[LLM_LAST_SUCCESS]));
+    ngx_http_llm_set(o, "last_failure", ngx_http_llm_tree_time(failure >> 20));
+    ngx_http_llm_set(o, "last_error", error);
+}
+
+
+/* answers that broke behind their commit: how many, and why */
+
+static void
+ngx_http_llm_describe_breaks(uint64_t *usage, json_t *o)
+{
+    uint64_t              all;
+    ngx_uint_t            i, n;
+    ngx_http_llm_field_t  *field;
+
+    field = ngx_http_llm_describe_break_fields;
+    n = sizeof(ngx_http_llm_describe_break_fields)
+        / sizeof(ngx_http_llm_field_t);
+
+    all = 0;
+
+    for (i = 0; i < n; i++) {
+        all += usage[field[i].counter];
+    }
+
+    ngx_http_llm_set(o, "stream_errors", json_integer(all));
+
+    ngx_http_llm_describe_fields(field, n, usage, o);
 }
 
 
 static void
-ngx_http_llm_status_usage(ngx_http_llm_record_t *record, json_t *o)
+ngx_http_llm_describe_usage(uint64_t *usage, json_t *o)
+{
+    ngx_http_llm_describe_fields(ngx_http_llm_describe_usage_fields,
+                                 sizeof(ngx_http_llm_describe_usage_fields)
+                                 / sizeof(ngx_http_llm_field_t),
+                                 usage, o);
+
+    ngx_http_llm_set(o, "cost", ngx_http_llm_tree_money(usage[LLM_COST]));
+}
+
+
+static void
+ngx_http_llm_describe_fields(ngx_http_llm_field_t *fields, ngx_uint_t n,
+    uint64_t *total, json_t *o)
 {
     json_t      *object;
     ngx_uint_t   i;
 
-    static struct {
-        const char  *object;
-        const char  *name;
-        unsigned     counter;
-    } fields[] = {
-        { "tokens", "input", LLM_TOKENS_IN },
-        { "tokens", "cached", LLM_TOKENS_CACHED },
-        { "tokens", "cache_write", LLM_TOKENS_CACHE_WRITE },
-        { "tokens", "output", LLM_TOKENS_OUT },
-        { "tokens", "reasoning", LLM_TOKENS_REASONING },
-        { "usage", "told", LLM_USAGE_TOLD },
-        { "usage", "missing", LLM_USAGE_MISSING },
-        { "usage", "bad", LLM_USAGE_BAD }
-    };
+    object = o;
 
-    json_object_set_new(o, "tokens", json_object());
-    json_object_set_new(o, "usage", json_object());
+    for (i = 0; i < n; i++) {
 
-    for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        object = json_object_get(o, fields[i].object);
+        if (fields[i].object
+            && (i == 0 || fields[i].object != fields[i - 1].object))
+        {
+            object = json_object();
+            ngx_http_llm_set(o, fields[i].object, object);
+        }
 
-        json_object_set_new(object, fields[i].name,
-                            json_integer(llm_counters_sum(record->usage,
-                                                          NGX_HTTP_LLM_STRIPES,
-                                                          fields[i].counter)));
+        ngx_http_llm_set(object, fields[i].name,
+                         json_integer(total[fields[i].counter]));
     }
-
-    json_object_set_new(o, "cost",
-                        ngx_http_llm_status_money(record, LLM_COST));
 }
 
 
 /* of the limits that there are */
 
 static json_t *
-ngx_http_llm_status_limits(ngx_http_llm_main_conf_t *mcf,
+ngx_http_llm_describe_limits(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider)
 {
     json_t                *o;
@@ -325,21 +425,21 @@ ngx_http_llm_status_limits(ngx_http_llm_main_conf_t *mcf,
     o = json_object();
 
     if (limit->rpm) {
-        json_object_set_new(o, "rpm",
-                            ngx_http_llm_status_limit(limit->rpm,
-                                                      usage.requests));
+        ngx_http_llm_set(o, "rpm",
+                         ngx_http_llm_describe_limit(limit->rpm,
+                                                   usage.requests));
     }
 
     if (limit->tpm) {
-        json_object_set_new(o, "tpm",
-                            ngx_http_llm_status_limit(limit->tpm,
-                                                      usage.tokens));
+        ngx_http_llm_set(o, "tpm",
+                         ngx_http_llm_describe_limit(limit->tpm,
+                                                   usage.tokens));
     }
 
     if (limit->concurrency) {
-        json_object_set_new(o, "concurrency",
-                            ngx_http_llm_status_limit(limit->concurrency,
-                                                      usage.in_flight));
+        ngx_http_llm_set(o, "concurrency",
+                         ngx_http_llm_describe_limit(limit->concurrency,
+                                                   usage.in_flight));
     }
 
     return o;
@@ -347,14 +447,14 @@ ngx_http_llm_status_limits(ngx_http_llm_main_conf_t *mcf,
 
 
 static json_t *
-ngx_http_llm_status_limit(uint64_t limit, uint64_t used)
+ngx_http_llm_describe_limit(uint64_t limit, uint64_t used)
 {
     json_t  *o;
 
     o = json_object();
 
-    json_object_set_new(o, "limit", json_integer(limit));
-    json_object_set_new(o, "used", json_integer(used));
+    ngx_http_llm_set(o, "limit", json_integer(limit));
+    ngx_http_llm_set(o, "used", json_integer(used));
 
     return o;
 }
@@ -363,10 +463,11 @@ ngx_http_llm_status_limit(uint64_t limit, uint64_t used)
 /* of good answers, and their first tokens */
 
 static json_t *
-ngx_http_llm_status_times(llm_histogram_t *h)
+ngx_http_llm_describe_times(llm_histogram_t *h)
 {
-    json_t      *o;
-    ngx_uint_t   i;
+    json_t                *o;
+    ngx_uint_t             i;
+    llm_histogram_view_t   view;
 
     static struct {
         const char  *name;
@@ -377,13 +478,15 @@ ngx_http_llm_status_times(llm_histogram_t *h)
         { "p99", 990 }
     };
 
+    llm_histogram_view(h, &view);
+
     o = json_object();
 
     for (i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        json_object_set_new(o, fields[i].name,
-                            ngx_http_llm_status_fine(
-                                llm_histogram_quantile(h,
-                                                   fields[i].thousandths)));
+        ngx_http_llm_set(o, fields[i].name,
+                         ngx_http_llm_tree_fine(
+                             llm_histogram_quantile(&view,
+                                                    fields[i].thousandths)));
     }
 
     return o;
@@ -393,8 +496,7 @@ ngx_http_llm_status_times(llm_histogram_t *h)
 /* { FROM: { TO: HOW OFTEN, ... }, ... } */
 
 static json_t *
-ngx_http_llm_status_moves(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_record_t *record)
+ngx_http_llm_describe_moves(uint64_t *calls)
 {
     json_t      *o, *moves;
     ngx_uint_t   from, to;
@@ -408,13 +510,12 @@ ngx_http_llm_status_moves(ngx_http_llm_main_conf_t *mcf,
         for (to = LLM_CIRCUIT_CLOSED; to <= LLM_CIRCUIT_HALF_OPEN; to++) {
 
             if (to != from) {
-                json_object_set_new(o, llm_circuit_state_name(to),
-                                    ngx_http_llm_status_counter(mcf, record,
-                                                     llm_move(from, to)));
+                ngx_http_llm_set(o, llm_circuit_state_name(to),
+                                 json_integer(calls[llm_move(from, to)]));
             }
         }
 
-        json_object_set_new(moves, llm_circuit_state_name(from), o);
+        ngx_http_llm_set(moves, llm_circuit_state_name(from), o);
     }
 
     return moves;
@@ -422,30 +523,29 @@ ngx_http_llm_status_moves(ngx_http_llm_main_conf_t *mcf,
 
 
 static json_t *
-ngx_http_llm_status_changes(ngx_http_llm_record_t *record)
+ngx_http_llm_describe_changes(ngx_http_llm_record_t *record, ngx_uint_t n)
 {
     json_t               *list, *o;
-    unsigned              i, n;
+    unsigned              i;
     llm_history_entry_t   entries[LLM_HISTORY];
 
     list = json_array();
 
-    n = llm_history_read(&record->history, entries, LLM_HISTORY);
+    n = llm_history_read(&record->history, entries, n);
 
     for (i = 0; i < n; i++) {
         o = json_object();
 
-        json_object_set_new(o, "time",
-                            ngx_http_llm_status_time(entries[i].time));
-        json_object_set_new(o, "from",
-                      json_string(llm_circuit_state_name(entries[i].from)));
-        json_object_set_new(o, "to",
-                      json_string(llm_circuit_state_name(entries[i].to)));
-        json_object_set_new(o, "reason",
-                      json_string(llm_reason_name(entries[i].reason)));
+        ngx_http_llm_set(o, "time", ngx_http_llm_tree_time(entries[i].time));
+        ngx_http_llm_set(o, "from",
+                         json_string(llm_circuit_state_name(entries[i].from)));
+        ngx_http_llm_set(o, "to",
+                         json_string(llm_circuit_state_name(entries[i].to)));
+        ngx_http_llm_set(o, "reason",
+                         json_string(llm_reason_name(entries[i].reason)));
 
         if (entries[i].status) {
-            json_object_set_new(o, "status", json_integer(entries[i].status));
+            ngx_http_llm_set(o, "status", json_integer(entries[i].status));
         }
 
         json_array_append_new(list, o);
@@ -456,198 +556,110 @@ ngx_http_llm_status_changes(ngx_http_llm_record_t *record)
 
 
 static json_t *
-ngx_http_llm_status_route(ngx_http_llm_main_conf_t *mcf,
+ngx_http_llm_describe_route(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_route_t *route)
 {
     json_t                 *o, *list, *outcomes, *rejections;
-    uint64_t                n, rejected;
+    uint64_t                requests[LLM_COUNTERS], usage[LLM_COUNTERS];
+    uint64_t                rejected;
     ngx_uint_t              i;
     ngx_http_llm_use_t     *use;
     ngx_http_llm_record_t  *record;
 
-    o = json_object();
-    list = json_array();
+    record = route->record;
 
+    llm_counters_total(record->counters, mcf->sh->nslots, requests);
+    llm_counters_total(record->usage, NGX_HTTP_LLM_STRIPES, usage);
+
+    list = json_array();
     use = route->uses.elts;
 
     for (i = 0; i < route->uses.nelts; i++) {
-        json_array_append_new(list, ngx_http_llm_status_string(&use[i].name));
+        json_array_append_new(list, ngx_http_llm_tree_string(&use[i].name));
     }
-
-    record = route->record;
 
     outcomes = json_object();
 
     for (i = LLM_OUTCOME_OK; i <= LLM_OUTCOME_CACHED; i++) {
-        json_object_set_new(outcomes,
-                            ngx_http_llm_outcome(i - LLM_OUTCOME_OK
-                                                 + NGX_HTTP_LLM_OUTCOME_OK),
-                            ngx_http_llm_status_counter(mcf, record, i));
+        ngx_http_llm_set(outcomes,
+                         ngx_http_llm_outcome(i - LLM_OUTCOME_OK
+                                              + NGX_HTTP_LLM_OUTCOME_OK),
+                         json_integer(requests[i]));
     }
 
     rejections = json_object();
-    rejected = 0;
+    rejected = ngx_http_llm_describe_rejections(requests, rejections);
 
-    for (i = LLM_REJECTED_CIRCUITS; i <= LLM_REJECTED_REQUEST; i++) {
-        n = llm_counters_sum(record->counters, mcf->sh->nslots, i);
-        rejected += n;
+    o = json_object();
 
-        json_object_set_new(rejections, ngx_http_llm_rejection(i),
-                            json_integer(n));
-    }
+    ngx_http_llm_set(o, "name", ngx_http_llm_tree_string(&route->uscf->host));
+    ngx_http_llm_set(o, "providers", list);
+    ngx_http_llm_set(o, "requests", json_integer(requests[LLM_REQUESTS]));
+    ngx_http_llm_set(o, "waited", json_integer(requests[LLM_REQUESTS_WAITED]));
+    ngx_http_llm_set(o, "failovers", json_integer(requests[LLM_FAILOVERS]));
+    ngx_http_llm_set(o, "failovers_from",
+                     ngx_http_llm_describe_failovers(record));
+    ngx_http_llm_set(o, "rejected", json_integer(rejected));
+    ngx_http_llm_set(o, "rejections", rejections);
+    ngx_http_llm_set(o, "outcomes", outcomes);
 
-    json_object_set_new(o, "name",
-                        ngx_http_llm_status_string(&route->uscf->host));
-    json_object_set_new(o, "providers", list);
-    json_object_set_new(o, "requests",
-                        ngx_http_llm_status_counter(mcf, record,
-                                                    LLM_REQUESTS));
-    json_object_set_new(o, "waited",
-                        ngx_http_llm_status_counter(mcf, record,
-                                                    LLM_REQUESTS_WAITED));
-    json_object_set_new(o, "failovers",
-                        ngx_http_llm_status_counter(mcf, record,
-                                                    LLM_FAILOVERS));
-    json_object_set_new(o, "rejected", json_integer(rejected));
-    json_object_set_new(o, "rejections", rejections);
-    json_object_set_new(o, "outcomes", outcomes);
+    ngx_http_llm_describe_usage(usage, o);
 
-    ngx_http_llm_status_usage(route->record, o);
+    ngx_http_llm_set(o, "saved",
+                     ngx_http_llm_tree_money(usage[LLM_COST_SAVED]));
+    ngx_http_llm_set(o, "added",
+                     ngx_http_llm_tree_money(usage[LLM_COST_ADDED]));
 
-    json_object_set_new(o, "saved",
-                        ngx_http_llm_status_money(route->record,
-                                                  LLM_COST_SAVED));
-    json_object_set_new(o, "added",
-                        ngx_http_llm_status_money(route->record,
-                                                  LLM_COST_ADDED));
     return o;
 }
 
 
-static json_t *
-ngx_http_llm_status_counter(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_record_t *record, unsigned what)
+static uint64_t
+ngx_http_llm_describe_rejections(uint64_t *requests, json_t *o)
 {
-    return json_integer(llm_counters_sum(record->counters, mcf->sh->nslots,
-                                         what));
+    uint64_t    all;
+    ngx_uint_t  i;
+
+    all = 0;
+
+    for (i = LLM_REJECTED_CIRCUITS; i <= LLM_REJECTED_REQUEST; i++) {
+        all += requests[i];
+
+        ngx_http_llm_set(o, ngx_http_llm_rejection(i),
+                         json_integer(requests[i]));
+    }
+
+    return all;
 }
 
 
-/* ISO 8601 in UTC; null for never */
-
-json_t *
-ngx_http_llm_status_time(uint64_t ms)
-{
-    ngx_tm_t  tm;
-
-    if (ms == 0) {
-        return json_null();
-    }
-
-    ngx_gmtime((time_t) (ms / 1000), &tm);
-
-    return json_sprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
-                        (int) tm.ngx_tm_year, (int) tm.ngx_tm_mon,
-                        (int) tm.ngx_tm_mday, (int) tm.ngx_tm_hour,
-                        (int) tm.ngx_tm_min, (int) tm.ngx_tm_sec,
-                        (int) (ms % 1000));
-}
-
-
-/*
- * Names come from the configuration and may be in any encoding, but JSON is
- * UTF-8: every byte that is none stands as U+FFFD.
- */
+/* { FROM: { TO: HOW OFTEN, ... }, ... } */
 
 static json_t *
-ngx_http_llm_status_string(ngx_str_t *s)
+ngx_http_llm_describe_failovers(ngx_http_llm_record_t *route)
 {
-    size_t   n, left;
-    u_char  *text, *dst, *src, *last;
-    json_t  *string;
+    json_t                   *from, *o;
+    ngx_http_llm_member_t    *member;
+    ngx_http_llm_failover_t  *failover;
 
-    string = json_stringn((char *) s->data, s->len);
+    from = json_object();
 
-    if (string) {
-        return string;
-    }
+    for (member = route->members; member; member = member->next) {
 
-    text = ngx_alloc(3 * s->len, ngx_cycle->log);
-    if (text == NULL) {
-        return NULL;
-    }
-
-    dst = text;
-    last = s->data + s->len;
-
-    for (src = s->data; src < last; src += n) {
-
-        left = ngx_min(4, last - src);
-
-        for (n = 1; n <= left; n++) {
-
-            string = json_stringn((char *) src, n);
-
-            if (string) {
-                break;
-            }
+        if (member->failovers == NULL) {
+            continue;
         }
 
-        if (string) {
-            json_decref(string);
-            dst = ngx_cpymem(dst, src, n);
+        o = json_object();
 
-        } else {
-            dst = ngx_cpymem(dst, "\xef\xbf\xbd", 3);
-            n = 1;
+        for (failover = member->failovers; failover; failover = failover->next)
+        {
+            ngx_http_llm_set(o, (char *) failover->to->name,
+                             json_integer(failover->count));
         }
+
+        ngx_http_llm_set(from, (char *) member->name, o);
     }
 
-    string = json_stringn((char *) text, dst - text);
-
-    ngx_free(text);
-
-    return string;
-}
-
-
-static json_t *
-ngx_http_llm_status_seconds(uint64_t ms)
-{
-    return json_real((double) ms / 1000);
-}
-
-
-static json_t *
-ngx_http_llm_status_fine(uint64_t us)
-{
-    return json_real((double) us / 1000000);
-}
-
-
-/* a millionth is exact enough */
-
-static json_t *
-ngx_http_llm_status_share(uint64_t part, uint64_t whole)
-{
-    double  millionths;
-
-    millionths = whole ? (double) part / whole * 1000000 : 0;
-
-    return json_real((double) (uint64_t) (millionths + 0.5) / 1000000);
-}
-
-
-/* USD; the double that is nearest to the sum, of which all digits are told */
-
-static json_t *
-ngx_http_llm_status_money(ngx_http_llm_record_t *record, unsigned what)
-{
-    char  text[LLM_PRICE_TEXT];
-
-    llm_price_format(llm_counters_sum(record->usage, NGX_HTTP_LLM_STRIPES,
-                                      what),
-                     text);
-
-    return json_real(strtod(text, NULL));
+    return from;
 }

@@ -4,13 +4,11 @@
  */
 
 
-#include "ngx_http_llm.h"
-
-#include <jansson.h>
+#include "ngx_http_llm_tree.h"
 
 
 /*
- * The page for Prometheus, text format 0.0.4: a table says where in the tree
+ * The page for Prometheus, text format 0.0.4: a table says where in the trees
  * of ngx_http_llm_describe.c each metric stands.  What stands there says how
  * it is shown:
  *
@@ -21,18 +19,18 @@
  *
  * Histograms have too many numbers for a tree, and come from the record.
  *
+ * A metric's samples have to stand together, but providers come one by one:
+ * each row of the table has a text of its own.
+ *
  * All but the names in the configuration is the gateway's own words, no
  * caller can make a label.
  */
 
 
-#define NGX_HTTP_LLM_NUMBER_LEN  40
-
-
 typedef struct {
     const char      *name;
     const char      *type;
-    const char      *list;       /* in the tree; NULL: the tree itself */
+    const char      *list;       /* NULL: it is in the page's head */
     const char      *path;       /* NULL: a histogram */
     const char      *labels[3];  /* the first one is the list's */
     const char      *value;      /* of the second label; NULL: by members */
@@ -42,32 +40,43 @@ typedef struct {
 } ngx_http_llm_metric_t;
 
 
-/* a sample so far: its metric, and its labels */
+/* a sample so far: its metric, and its labels as they are written */
 
 typedef struct {
     ngx_http_llm_text_t    *text;
     ngx_http_llm_metric_t  *metric;
-    const char             *values[3];
+    ngx_str_t               values[3];
     ngx_uint_t              nvalues;
 } ngx_http_llm_sample_t;
 
 
-static ngx_int_t ngx_http_llm_prometheus_head(ngx_http_llm_text_t *text,
-    ngx_http_llm_metric_t *metric);
-static ngx_int_t ngx_http_llm_prometheus_info(ngx_http_llm_sample_t *sample,
+static ngx_int_t ngx_http_llm_prometheus_head(ngx_http_llm_page_t *page,
     json_t *tree);
+static ngx_int_t ngx_http_llm_prometheus_help(ngx_http_llm_text_t *text,
+    ngx_http_llm_metric_t *metric);
+static ngx_int_t ngx_http_llm_prometheus_info(ngx_http_llm_text_t *text,
+    json_t *tree);
+static ngx_int_t ngx_http_llm_prometheus_list(ngx_http_llm_page_t *page,
+    const char *name);
+static ngx_int_t ngx_http_llm_prometheus_entry(ngx_http_llm_page_t *page,
+    ngx_uint_t i, json_t *tree);
+static ngx_int_t ngx_http_llm_prometheus_end(ngx_http_llm_page_t *page);
 static ngx_int_t ngx_http_llm_prometheus_value(ngx_http_llm_sample_t *sample,
     json_t *value);
 static ngx_int_t ngx_http_llm_prometheus_histogram(
     ngx_http_llm_sample_t *sample, ngx_http_llm_times_t *times);
 static ngx_int_t ngx_http_llm_prometheus_sample(ngx_http_llm_sample_t *sample,
-    const char *suffix, const char *le, const char *number);
-static ngx_int_t ngx_http_llm_prometheus_label(ngx_http_llm_text_t *text,
-    ngx_uint_t first, const char *name, const char *value);
-static ngx_int_t ngx_http_llm_prometheus_put(ngx_http_llm_text_t *text,
-    const char *s);
-static void ngx_http_llm_prometheus_count(char *p, uint64_t n);
-static void ngx_http_llm_prometheus_seconds(char *p, uint64_t us);
+    const char *suffix, ngx_str_t *le, ngx_str_t *number);
+static ngx_int_t ngx_http_llm_prometheus_label(ngx_http_llm_sample_t *sample,
+    const char *value);
+
+
+ngx_http_llm_format_t  ngx_http_llm_prometheus_format = {
+    ngx_http_llm_prometheus_head,
+    ngx_http_llm_prometheus_list,
+    ngx_http_llm_prometheus_entry,
+    ngx_http_llm_prometheus_end
+};
 
 
 /* the rows of a metric stand together */
@@ -86,8 +95,8 @@ static ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
       { "route", "reason" }, NULL,
       "Requests that the gate refused, by the code of the error.", 0, NULL },
 
-    { "llm_failovers_total", "counter", "routes", "failovers",
-      { "route" }, NULL,
+    { "llm_failovers_total", "counter", "routes", "failovers_from",
+      { "route", "from", "to" }, NULL,
       "Attempts at another provider than the one before.", 0, NULL },
 
     { "llm_attempts_total", "counter", "providers", "successful_calls",
@@ -107,8 +116,8 @@ static ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
       { "provider" }, NULL,
       "Calls to a provider that have no verdict yet.", 0, NULL },
 
-    { "llm_stream_failures_total", "counter", "providers", "stream_errors",
-      { "provider" }, NULL,
+    { "llm_stream_failures_total", "counter", "providers", "stream_failures",
+      { "provider", "reason" }, NULL,
       "Answers that broke off, stalled or had an error event after their "
       "commit.", 0, NULL },
 
@@ -148,81 +157,55 @@ static ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
 
     { "llm_cost_usd_total", "counter", "providers", "cost",
       { "provider" }, NULL,
-      "What the answers cost, in USD.", 0, NULL },
-
-    { NULL, NULL, NULL, NULL, { NULL }, NULL, NULL, 0, NULL }
+      "What the answers cost, in USD.", 0, NULL }
 };
 
 
-ngx_int_t
-ngx_http_llm_prometheus(ngx_http_llm_main_conf_t *mcf, json_t *tree,
-    ngx_http_llm_text_t *text)
+#define NGX_HTTP_LLM_METRICS                                                  \
+    (sizeof(ngx_http_llm_metrics) / sizeof(ngx_http_llm_metric_t))
+
+
+typedef struct {
+    const char                   *list;
+    ngx_http_llm_text_t           texts[NGX_HTTP_LLM_METRICS];
+} ngx_http_llm_prometheus_t;
+
+
+static ngx_int_t
+ngx_http_llm_prometheus_head(ngx_http_llm_page_t *page, json_t *tree)
 {
-    size_t                     i;
-    json_t                    *entry;
-    ngx_int_t                  rc;
-    ngx_http_llm_sample_t      sample;
-    ngx_http_llm_provider_t  **providerp;
+    ngx_uint_t                  i;
+    ngx_http_llm_prometheus_t  *texts;
 
-    sample.text = text;
-    providerp = mcf->providers.elts;
+    texts = ngx_pcalloc(page->text.pool, sizeof(ngx_http_llm_prometheus_t));
+    if (texts == NULL) {
+        return NGX_ERROR;
+    }
 
-    for (sample.metric = ngx_http_llm_metrics;
-         sample.metric->name;
-         sample.metric++)
-    {
-        rc = ngx_http_llm_prometheus_head(text, sample.metric);
+    page->data = texts;
 
-        if (rc != NGX_OK) {
-            return rc;
-        }
+    for (i = 0; i < NGX_HTTP_LLM_METRICS; i++) {
 
-        if (sample.metric->list == NULL) {
+        texts->texts[i].pool = page->text.pool;
 
-            rc = ngx_http_llm_prometheus_info(&sample, tree);
-
-            if (rc != NGX_OK) {
-                return rc;
-            }
-
-            continue;
-        }
-
-        json_array_foreach(json_object_get(tree, sample.metric->list), i,
-                           entry)
+        if (ngx_http_llm_prometheus_help(&texts->texts[i],
+                                         &ngx_http_llm_metrics[i])
+            != NGX_OK)
         {
-            sample.values[0] = json_string_value(json_object_get(entry,
-                                                                 "name"));
-            sample.nvalues = 1;
-
-            if (sample.metric->value) {
-                sample.values[sample.nvalues++] = sample.metric->value;
-            }
-
-            if (sample.metric->path == NULL) {
-                rc = ngx_http_llm_prometheus_histogram(&sample,
-                                               providerp[i]->record->times);
-
-            } else {
-                rc = ngx_http_llm_prometheus_value(&sample,
-                                       json_object_get(entry,
-                                                       sample.metric->path));
-            }
-
-            if (rc != NGX_OK) {
-                return rc;
-            }
+            return NGX_ERROR;
         }
     }
 
-    return NGX_OK;
+    /* the first one */
+
+    return ngx_http_llm_prometheus_info(texts->texts, tree);
 }
 
 
 /* Only the first row of a metric has a text. */
 
 static ngx_int_t
-ngx_http_llm_prometheus_head(ngx_http_llm_text_t *text,
+ngx_http_llm_prometheus_help(ngx_http_llm_text_t *text,
     ngx_http_llm_metric_t *metric)
 {
     ngx_uint_t   i;
@@ -236,7 +219,7 @@ ngx_http_llm_prometheus_head(ngx_http_llm_text_t *text,
     }
 
     for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (ngx_http_llm_prometheus_put(text, words[i]) != NGX_OK) {
+        if (ngx_http_llm_text(text, words[i], ngx_strlen(words[i])) != NGX_OK) {
             return NGX_ERROR;
         }
     }
@@ -246,60 +229,157 @@ ngx_http_llm_prometheus_head(ngx_http_llm_text_t *text,
 
 
 static ngx_int_t
-ngx_http_llm_prometheus_info(ngx_http_llm_sample_t *sample, json_t *tree)
+ngx_http_llm_prometheus_info(ngx_http_llm_text_t *text, json_t *tree)
 {
-    sample->values[0] = json_string_value(json_object_get(tree, "module"));
-    sample->values[1] = json_string_value(json_object_get(tree, "nginx"));
-    sample->nvalues = 2;
+    ngx_str_t              one = ngx_string("1");
+    const char            *module, *nginx;
+    ngx_http_llm_sample_t  sample;
 
-    return ngx_http_llm_prometheus_sample(sample, "", NULL, "1");
+    module = json_string_value(json_object_get(tree, "module"));
+    nginx = json_string_value(json_object_get(tree, "nginx"));
+
+    sample.text = text;
+    sample.metric = ngx_http_llm_metrics;
+    sample.nvalues = 0;
+
+    if (ngx_http_llm_prometheus_label(&sample, module) != NGX_OK
+        || ngx_http_llm_prometheus_label(&sample, nginx) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_prometheus_sample(&sample, "", NULL, &one);
+}
+
+
+static ngx_int_t
+ngx_http_llm_prometheus_list(ngx_http_llm_page_t *page, const char *name)
+{
+    ngx_http_llm_prometheus_t *texts = page->data;
+
+    texts->list = name;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_prometheus_entry(ngx_http_llm_page_t *page, ngx_uint_t n,
+    json_t *tree)
+{
+    ngx_http_llm_prometheus_t *texts = page->data;
+
+    ngx_int_t                  rc;
+    ngx_uint_t                 i;
+    const char                *name;
+    ngx_http_llm_metric_t     *metric;
+    ngx_http_llm_sample_t      sample;
+    ngx_http_llm_provider_t  **providerp;
+
+    name = json_string_value(json_object_get(tree, "name"));
+    providerp = page->mcf->providers.elts;
+
+    for (i = 0; i < NGX_HTTP_LLM_METRICS; i++) {
+
+        metric = &ngx_http_llm_metrics[i];
+
+        if (metric->list == NULL || ngx_strcmp(metric->list, texts->list) != 0)
+        {
+            continue;
+        }
+
+        sample.text = &texts->texts[i];
+        sample.metric = metric;
+        sample.nvalues = 0;
+
+        if (ngx_http_llm_prometheus_label(&sample, name) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (metric->value
+            && ngx_http_llm_prometheus_label(&sample, metric->value) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        rc = metric->path
+             ? ngx_http_llm_prometheus_value(&sample,
+                                        json_object_get(tree, metric->path))
+             : ngx_http_llm_prometheus_histogram(&sample,
+                                                 providerp[n]->record->times);
+        if (rc != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_prometheus_end(ngx_http_llm_page_t *page)
+{
+    ngx_http_llm_prometheus_t *texts = page->data;
+
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_LLM_METRICS; i++) {
+        ngx_http_llm_text_append(&page->text, &texts->texts[i]);
+    }
+
+    return NGX_OK;
 }
 
 
 static ngx_int_t
 ngx_http_llm_prometheus_value(ngx_http_llm_sample_t *sample, json_t *value)
 {
-    char         number[NGX_HTTP_LLM_NUMBER_LEN];
+    u_char       text[NGX_HTTP_LLM_NUMBER_LEN];
     json_t      *member;
-    ngx_int_t    rc;
+    ngx_str_t    number;
     const char  *name;
 
-    if (json_is_integer(value)) {
-        ngx_http_llm_prometheus_count(number, json_integer_value(value));
-        return ngx_http_llm_prometheus_sample(sample, "", NULL, number);
-    }
+    number.data = text;
 
-    if (json_is_real(value)) {
+    switch (value ? json_typeof(value) : JSON_NULL) {
 
-        /* as many digits as the JSON has */
+    case JSON_INTEGER:
+        number.len = ngx_sprintf(text, "%L",
+                                 (int64_t) json_integer_value(value))
+                     - text;
+        break;
 
-        (void) snprintf(number, sizeof(number), "%.15g",
-                        json_real_value(value));
-        return ngx_http_llm_prometheus_sample(sample, "", NULL, number);
-    }
+    case JSON_REAL:
+        number.len = ngx_http_llm_tree_real(text, json_real_value(value))
+                     - text;
+        break;
 
-    if (json_is_string(value)) {
-        name = json_string_value(value);
+    case JSON_STRING:
+        text[0] = ngx_strcmp(json_string_value(value), sample->metric->value)
+                  == 0 ? '1' : '0';
+        number.len = 1;
+        break;
 
-        return ngx_http_llm_prometheus_sample(sample, "", NULL,
-                              ngx_strcmp(name, sample->metric->value) == 0
-                              ? "1" : "0");
-    }
+    case JSON_OBJECT:
 
-    json_object_foreach(value, name, member) {
+        json_object_foreach(value, name, member) {
 
-        sample->values[sample->nvalues++] = name;
+            if (ngx_http_llm_prometheus_label(sample, name) != NGX_OK
+                || ngx_http_llm_prometheus_value(sample, member) != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
 
-        rc = ngx_http_llm_prometheus_value(sample, member);
-
-        if (rc != NGX_OK) {
-            return rc;
+            sample->nvalues--;
         }
 
-        sample->nvalues--;
+        return NGX_OK;
+
+    default:
+        return NGX_OK;
     }
 
-    return NGX_OK;
+    return ngx_http_llm_prometheus_sample(sample, "", NULL, &number);
 }
 
 
@@ -307,149 +387,148 @@ static ngx_int_t
 ngx_http_llm_prometheus_histogram(ngx_http_llm_sample_t *sample,
     ngx_http_llm_times_t *times)
 {
-    char              le[NGX_HTTP_LLM_NUMBER_LEN];
-    char              number[NGX_HTTP_LLM_NUMBER_LEN];
-    const uint32_t   *edge;
-    llm_histogram_t  *h;
+    u_char                 seconds[NGX_HTTP_LLM_NUMBER_LEN];
+    u_char                 count[NGX_HTTP_LLM_NUMBER_LEN];
+    ngx_str_t              le, n;
+    const uint32_t        *edge;
+    llm_histogram_t       *h;
+    llm_histogram_view_t   view;
+
+    static ngx_str_t       inf = ngx_string("+Inf");
 
     h = (llm_histogram_t *) ((u_char *) times + sample->metric->offset);
 
-    /* read in this order, no count is below one before */
+    llm_histogram_view(h, &view);
+
+    le.data = seconds;
+    n.data = count;
 
     for (edge = sample->metric->edges; *edge; edge++) {
 
-        ngx_http_llm_prometheus_seconds(le, *edge);
-        ngx_http_llm_prometheus_count(number, llm_histogram_below(h, *edge));
+        le.len = ngx_http_llm_tree_millionths(seconds, *edge) - seconds;
+        n.len = ngx_sprintf(count, "%uL", llm_histogram_below(&view, *edge))
+                - count;
 
-        if (ngx_http_llm_prometheus_sample(sample, "_bucket", le, number)
+        if (ngx_http_llm_prometheus_sample(sample, "_bucket", &le, &n)
             != NGX_OK)
         {
             return NGX_ERROR;
         }
     }
 
-    ngx_http_llm_prometheus_seconds(le, llm_histogram_sum(h));
-    ngx_http_llm_prometheus_count(number, llm_histogram_total(h));
+    le.len = ngx_http_llm_tree_millionths(seconds, view.sum) - seconds;
+    n.len = ngx_sprintf(count, "%uL", llm_histogram_total(&view)) - count;
 
-    if (ngx_http_llm_prometheus_sample(sample, "_bucket", "+Inf", number)
-        != NGX_OK
-        || ngx_http_llm_prometheus_sample(sample, "_sum", NULL, le) != NGX_OK)
+    if (ngx_http_llm_prometheus_sample(sample, "_bucket", &inf, &n) != NGX_OK
+        || ngx_http_llm_prometheus_sample(sample, "_sum", NULL, &le) != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    return ngx_http_llm_prometheus_sample(sample, "_count", NULL, number);
+    return ngx_http_llm_prometheus_sample(sample, "_count", NULL, &n);
 }
 
+
+/* NAMEsuffix{LABEL="VALUE",LABEL="VALUE",le="LE"} NUMBER */
 
 static ngx_int_t
 ngx_http_llm_prometheus_sample(ngx_http_llm_sample_t *sample,
-    const char *suffix, const char *le, const char *number)
+    const char *suffix, ngx_str_t *le, ngx_str_t *number)
 {
-    ngx_uint_t            i;
-    ngx_http_llm_text_t  *text;
+    size_t                  len;
+    u_char                 *p;
+    ngx_uint_t              i;
+    ngx_http_llm_metric_t  *metric;
 
-    text = sample->text;
+    metric = sample->metric;
 
-    if (ngx_http_llm_prometheus_put(text, sample->metric->name) != NGX_OK
-        || ngx_http_llm_prometheus_put(text, suffix) != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
+    len = ngx_strlen(metric->name) + ngx_strlen(suffix) + number->len
+          + sizeof("} \n");
 
     for (i = 0; i < sample->nvalues; i++) {
-        if (ngx_http_llm_prometheus_label(text, i == 0,
-                                          sample->metric->labels[i],
-                                          sample->values[i])
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
+        len += ngx_strlen(metric->labels[i]) + sample->values[i].len
+               + sizeof(",=\"\"");
     }
 
-    if (le && ngx_http_llm_prometheus_label(text, 0, "le", le) != NGX_OK) {
+    if (le) {
+        len += le->len + sizeof(",le=\"\"");
+    }
+
+    p = ngx_http_llm_text_room(sample->text, len);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    if (ngx_http_llm_prometheus_put(text, "} ") != NGX_OK
-        || ngx_http_llm_prometheus_put(text, number) != NGX_OK)
-    {
-        return NGX_ERROR;
+    p = ngx_cpymem(p, metric->name, ngx_strlen(metric->name));
+    p = ngx_cpymem(p, suffix, ngx_strlen(suffix));
+
+    for (i = 0; i < sample->nvalues; i++) {
+        *p++ = i ? ',' : '{';
+        p = ngx_cpymem(p, metric->labels[i], ngx_strlen(metric->labels[i]));
+        *p++ = '=';
+        *p++ = '"';
+        p = ngx_cpymem(p, sample->values[i].data, sample->values[i].len);
+        *p++ = '"';
     }
 
-    return ngx_http_llm_prometheus_put(text, "\n");
+    if (le) {
+        p = ngx_cpymem(p, ",le=\"", sizeof(",le=\"") - 1);
+        p = ngx_cpymem(p, le->data, le->len);
+        *p++ = '"';
+    }
+
+    *p++ = '}';
+    *p++ = ' ';
+    p = ngx_cpymem(p, number->data, number->len);
+    *p++ = '\n';
+
+    sample->text->last->buf->last = p;
+
+    return NGX_OK;
 }
 
+
+/* One more label's value, as it is to be written. */
 
 static ngx_int_t
-ngx_http_llm_prometheus_label(ngx_http_llm_text_t *text, ngx_uint_t first,
-    const char *name, const char *value)
+ngx_http_llm_prometheus_label(ngx_http_llm_sample_t *sample, const char *value)
 {
-    size_t  n;
+    size_t      n;
+    u_char     *p;
+    ngx_str_t  *label;
 
-    if (ngx_http_llm_prometheus_put(text, first ? "{" : ",") != NGX_OK
-        || ngx_http_llm_prometheus_put(text, name) != NGX_OK
-        || ngx_http_llm_prometheus_put(text, "=\"") != NGX_OK)
-    {
+    if (value == NULL) {
         return NGX_ERROR;
     }
 
-    for ( ;; ) {
+    label = &sample->values[sample->nvalues++];
 
-        n = strcspn(value, "\\\"\n");
+    label->len = ngx_strlen(value);
+    label->data = (u_char *) value;
 
-        if (ngx_http_llm_text(text, value, n) != NGX_OK) {
-            return NGX_ERROR;
-        }
+    n = strcspn(value, "\\\"\n");
 
-        value += n;
-
-        if (*value == '\0') {
-            return ngx_http_llm_prometheus_put(text, "\"");
-        }
-
-        if (ngx_http_llm_prometheus_put(text, *value == '\\' ? "\\\\"
-                                              : *value == '"' ? "\\\"" : "\\n")
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        value++;
-    }
-}
-
-
-static ngx_int_t
-ngx_http_llm_prometheus_put(ngx_http_llm_text_t *text, const char *s)
-{
-    return ngx_http_llm_text(text, s, ngx_strlen(s));
-}
-
-
-static void
-ngx_http_llm_prometheus_count(char *p, uint64_t n)
-{
-    *ngx_sprintf((u_char *) p, "%uL", n) = '\0';
-}
-
-
-/* without zeroes at the end */
-
-static void
-ngx_http_llm_prometheus_seconds(char *p, uint64_t us)
-{
-    u_char  *last;
-
-    last = ngx_sprintf((u_char *) p, "%uL.%06uL", us / 1000000, us % 1000000);
-
-    while (last[-1] == '0') {
-        last--;
+    if (n == label->len) {
+        return NGX_OK;
     }
 
-    if (last[-1] == '.') {
-        last--;
+    p = ngx_pnalloc(sample->text->pool, 2 * label->len);
+    if (p == NULL) {
+        return NGX_ERROR;
     }
 
-    *last = '\0';
+    label->data = p;
+
+    for ( /* void */ ; *value; value++) {
+
+        if (*value == '\\' || *value == '"' || *value == '\n') {
+            *p++ = '\\';
+        }
+
+        *p++ = *value == '\n' ? 'n' : *value;
+    }
+
+    label->len = p - label->data;
+
+    return NGX_OK;
 }

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_member.h"
 
 
 /*
@@ -21,8 +21,6 @@ static void ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
     ngx_http_llm_record_t *record);
 static ngx_int_t ngx_http_llm_record_no_room(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider, size_t size);
-static llm_turns_t *ngx_http_llm_record_turns(ngx_slab_pool_t *shpool,
-    ngx_http_llm_record_t *route, ngx_http_llm_record_t *provider);
 
 
 /* Finds the record of this name, or makes it; it belongs to mcf from now. */
@@ -112,8 +110,7 @@ static void
 ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
     ngx_http_llm_record_t *record)
 {
-    llm_window_t          *window;
-    ngx_http_llm_turns_t  *turns;
+    llm_window_t  *window;
 
     if (record->name.data) {
         ngx_slab_free_locked(shpool, record->name.data);
@@ -153,12 +150,7 @@ ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
         ngx_slab_free_locked(shpool, record->retired);
     }
 
-    while (record->turns) {
-        turns = record->turns;
-        record->turns = turns->next;
-
-        ngx_slab_free_locked(shpool, turns);
-    }
+    ngx_http_llm_members_free(shpool, record);
 
     ngx_slab_free_locked(shpool, record);
 }
@@ -250,65 +242,6 @@ ngx_http_llm_record_no_room(ngx_http_llm_main_conf_t *mcf,
 }
 
 
-/* What the strategies know of a route's providers. */
-
-ngx_int_t
-ngx_http_llm_record_candidates(ngx_slab_pool_t *shpool,
-    ngx_http_llm_route_t *route)
-{
-    ngx_uint_t             i;
-    llm_candidate_t       *candidate;
-    ngx_http_llm_use_t    *use;
-    ngx_http_llm_record_t  *record;
-
-    use = route->uses.elts;
-
-    for (i = 0; i < route->uses.nelts; i++) {
-
-        record = use[i].provider->record;
-        candidate = &route->candidates[i];
-
-        candidate->turns = ngx_http_llm_record_turns(shpool, route->record,
-                                                   record);
-        if (candidate->turns == NULL) {
-            return NGX_ERROR;
-        }
-
-        candidate->latency = &record->latency;
-        candidate->in_flight = record->limits ? record->limits->in_flight
-                                              : NULL;
-    }
-
-    return NGX_OK;
-}
-
-
-static llm_turns_t *
-ngx_http_llm_record_turns(ngx_slab_pool_t *shpool, ngx_http_llm_record_t *route,
-    ngx_http_llm_record_t *provider)
-{
-    ngx_http_llm_turns_t  *turns;
-
-    for (turns = route->turns; turns; turns = turns->next) {
-        if (turns->provider == provider) {
-            return &turns->turns;
-        }
-    }
-
-    turns = ngx_slab_calloc(shpool, sizeof(ngx_http_llm_turns_t));
-    if (turns == NULL) {
-        return NULL;
-    }
-
-    turns->provider = provider;
-    turns->next = route->turns;
-
-    route->turns = turns;
-
-    return &turns->turns;
-}
-
-
 /*
  * Frees the records that only configurations older than every living
  * worker's, and older than the running one, can know.
@@ -337,6 +270,8 @@ ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh, ngx_slab_pool_t *shpool,
 
     ngx_shmtx_lock(&shpool->mutex);
 
+    ngx_http_llm_members_forget(sh, shpool);
+
     recordp = &sh->records;
 
     while (*recordp) {
@@ -348,6 +283,10 @@ ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh, ngx_slab_pool_t *shpool,
         }
 
         *recordp = record->next;
+
+        if (record->kind == NGX_HTTP_LLM_PROVIDER) {
+            ngx_http_llm_members_retire(sh, &record->name);
+        }
 
         ngx_http_llm_record_free(shpool, record);
     }

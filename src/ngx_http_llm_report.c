@@ -16,6 +16,7 @@
 
 static void ngx_http_llm_measured(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider);
+static unsigned ngx_http_llm_break(ngx_http_llm_fault_e fault);
 
 
 static const ngx_uint_t  ngx_http_llm_class_counters[LLM_CLASSES] = {
@@ -170,7 +171,8 @@ ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault)
 
     counters = ngx_http_llm_counters(provider->record);
 
-    llm_count(counters, LLM_STREAM_ERRORS);
+    llm_count(ngx_http_llm_usage_counters(provider->record),
+              ngx_http_llm_break(fault));
 
     if (late) {
         llm_count(counters, LLM_CALLS_LATE);
@@ -179,6 +181,25 @@ ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault)
     ngx_http_llm_note_failure(provider->record, fault, 0);
 
     ngx_http_llm_moved(ctx, provider, &tr, 0);
+}
+
+
+/* Why that was, as a counter. */
+
+static unsigned
+ngx_http_llm_break(ngx_http_llm_fault_e fault)
+{
+    switch (fault) {
+
+    case NGX_HTTP_LLM_FAULT_ERROR_EVENT:
+        return LLM_STREAM_ERROR_EVENT;
+
+    case NGX_HTTP_LLM_FAULT_IDLE_TIMEOUT:
+        return LLM_STREAM_STALLED;
+
+    default:
+        return LLM_STREAM_BROKEN;
+    }
 }
 
 

@@ -5,8 +5,7 @@
 
 
 #include "ngx_http_llm_resolve.h"
-
-#include <jansson.h>
+#include "ngx_http_llm_tree.h"
 
 
 /*
@@ -421,8 +420,8 @@ ngx_http_llm_target_describe(ngx_http_llm_target_t *target, json_t *o)
     dns = json_object();
 
     json_object_set_new(dns, "last_resolved",
-                        ngx_http_llm_status_time((uint64_t) target->resolved
-                                                 * 1000));
+                        ngx_http_llm_tree_time((uint64_t) target->resolved
+                                               * 1000));
     json_object_set_new(dns, "ttl",
                         target->resolved ? json_integer(target->ttl)
                                          : json_null());

@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm_connect.h"
+#include "ngx_http_llm_member.h"
 #include "ngx_http_llm_report.h"
 
 
@@ -203,8 +204,8 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
         }
 
         if (ctx->attempts && ctx->next.use != ctx->now.use) {
-            llm_count(ngx_http_llm_counters(ctx->route->record),
-                      LLM_FAILOVERS);
+            ngx_http_llm_failed_over(r, ctx->route, ctx->now.use,
+                                     ctx->next.use);
         }
 
         ctx->now = ctx->next;

@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_llm_member.h"
 #include "ngx_http_llm_observe.h"
 #include "ngx_http_llm_resolve.h"
 
@@ -19,7 +20,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d06
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d07
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
@@ -174,7 +175,7 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
                                                      NGX_HTTP_LLM_ROUTE,
                                                      &routep[i]->uscf->host);
         if (routep[i]->record == NULL
-            || ngx_http_llm_record_candidates(shpool, routep[i]) != NGX_OK)
+            || ngx_http_llm_members_init(shpool, routep[i]) != NGX_OK)
         {
             return ngx_http_llm_zone_no_memory(shm_zone);
         }
@@ -359,6 +360,12 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
 
         if (record->kind == NGX_HTTP_LLM_ROUTE) {
             llm_counters_settle_route(&record->counters[0]);
+
+            if (ngx_http_llm_members_copy(mcf, shpool, record, old)
+                != NGX_OK)
+            {
+                return NGX_ERROR;
+            }
 
         } else {
             llm_counters_settle(&record->counters[0]);

@@ -130,7 +130,9 @@ sub expected {
             (map { [ 'llm_attempts_total', { %of, outcome => $_ },
                 $p->{ $FIELD{$_} } ] } keys %FIELD),
             [ 'llm_in_flight', \%of, $p->{in_flight} ],
-            [ 'llm_stream_failures_total', \%of, $p->{stream_errors} ],
+            (map { [ 'llm_stream_failures_total', { %of, reason => $_ },
+                $p->{stream_failures}{$_} ] }
+                keys %{ $p->{stream_failures} }),
             (map { [ 'llm_circuit_state', { %of, state => $_ },
                 $p->{state} eq $_ ? 1 : 0 ] } qw(closed open half_open)),
             [ 'llm_circuit_open_remaining_seconds', \%of,
@@ -150,12 +152,18 @@ sub expected {
     for my $route (@{ $status->{routes} }) {
         my %of = (route => $route->{name});
         push @expected,
-            [ 'llm_failovers_total', \%of, $route->{failovers} ],
             (map { [ 'llm_requests_total', { %of, outcome => $_ },
                 $route->{outcomes}{$_} ] } keys %{ $route->{outcomes} }),
             (map { [ 'llm_rejections_total', { %of, reason => $_ },
                 $route->{rejections}{$_} ] }
                 keys %{ $route->{rejections} });
+
+        for my $from (keys %{ $route->{failovers_from} }) {
+            push @expected, map { [
+                'llm_failovers_total', { %of, from => $from, to => $_ },
+                $route->{failovers_from}{$from}{$_},
+            ] } keys %{ $route->{failovers_from}{$from} };
+        }
     }
 
     return @expected;
@@ -392,6 +400,9 @@ subtest 'a mixed run is counted as the providers and the callers do' => sub {
         }
         is $is->{rejected}, sum0(values %{ $is->{rejections} }),
             "$name: each refusal has its reason";
+        is $is->{failovers},
+            sum0(map { values %$_ } values %{ $is->{failovers_from} }),
+            "$name: each failover has two providers";
     }
 
     for my $provider ($one, $two) {
@@ -399,6 +410,8 @@ subtest 'a mixed run is counted as the providers and the callers do' => sub {
         is sum0(map { $is->{$_} } values %FIELD),
             $provider->stats->{requests},
             $provider->name . ' was asked as often as it has verdicts';
+        is $is->{stream_errors}, sum0(values %{ $is->{stream_failures} }),
+            $provider->name . ': each stream that broke has its reason';
     }
 
     my $page = get($gw)->body;
@@ -554,7 +567,7 @@ subtest 'any name of a route is a label' => sub {
             outcome => 'ok'), 1, $name =~ s/\n/\\n/r;
     }
     is scalar grep({ $_->[1]{route} eq $names[2] }
-        @{ $metrics->{llm_failovers_total}{samples} }), 1, 'once';
+        @{ $metrics->{llm_requests_total}{samples} }), 7, 'once';
 
     $gw->done;
 };

@@ -3,8 +3,10 @@
 #include <assert.h>
 
 
+static_assert(LLM_CALLS == 0 && LLM_REQUESTS == 0, "sums are read last");
 static_assert(LLM_MOVES + 6 <= LLM_COUNTERS - 1, "a provider's counters fit");
 static_assert(LLM_ROUTE_COUNTERS <= LLM_COUNTERS - 1, "and a route's");
+static_assert(LLM_USAGE_COUNTERS <= LLM_COUNTERS - 1, "and those of answers");
 
 
 static uint64_t
@@ -24,57 +26,39 @@ llm_counters_settled(const llm_counters_t *c)
 }
 
 
-uint64_t
-llm_counters_sum(const llm_counters_t *c, unsigned n, unsigned what)
+void
+llm_counters_total(const llm_counters_t *c, unsigned n,
+    uint64_t total[LLM_COUNTERS])
 {
-    uint64_t sum = 0;
-
-    for (unsigned i = 0; i < n; i++) {
-        sum += llm_counters_read(&c[i], what);
+    for (unsigned i = 0; i < LLM_COUNTERS; i++) {
+        total[i] = 0;
     }
 
-    return sum;
-}
+    /* backwards: LLM_CALLS and LLM_REQUESTS behind what they are the sum of */
 
+    for (unsigned slot = 0; slot < n; slot++) {
+        for (unsigned i = LLM_COUNTERS; i-- > 0;) {
+            uint64_t v = atomic_load_explicit(&c[slot].v[i],
+                memory_order_acquire);
 
-uint64_t
-llm_counters_latest(const llm_counters_t *c, unsigned n, unsigned what)
-{
-    uint64_t latest = 0;
+            if (i != LLM_LAST_SUCCESS) {
+                total[i] += v;
 
-    for (unsigned i = 0; i < n; i++) {
-        uint64_t v = llm_counters_read(&c[i], what);
-
-        if (v > latest) {
-            latest = v;
+            } else if (v > total[i]) {
+                total[i] = v;
+            }
         }
     }
-
-    return latest;
 }
 
 
 uint64_t
-llm_counters_in_flight(const llm_counters_t *c, unsigned n)
+llm_counters_in_flight(const uint64_t total[LLM_COUNTERS])
 {
-    uint64_t calls, settled;
+    uint64_t settled = total[LLM_CALLS_SUCCESSFUL] + total[LLM_CALLS_FAILED]
+                       + total[LLM_CALLS_THROTTLED] + total[LLM_CALLS_NEUTRAL];
 
-    /*
-     * Verdicts are read first: a call that is made and settled between the
-     * two reads would otherwise be seen as settled only, below zero.
-     */
-
-    settled = 0;
-
-    for (unsigned i = 0; i < n; i++) {
-        settled += llm_counters_settled(&c[i]);
-    }
-
-    atomic_thread_fence(memory_order_acquire);
-
-    calls = llm_counters_sum(c, n, LLM_CALLS);
-
-    return calls > settled ? calls - settled : 0;
+    return total[LLM_CALLS] > settled ? total[LLM_CALLS] - settled : 0;
 }
 
 
@@ -87,8 +71,7 @@ llm_counters_settle(llm_counters_t *c)
     calls = llm_counters_read(c, LLM_CALLS);
 
     if (calls > settled) {
-        atomic_fetch_add_explicit(&c->v[LLM_CALLS_NEUTRAL], calls - settled,
-            memory_order_relaxed);
+        llm_count_n(c, LLM_CALLS_NEUTRAL, calls - settled);
     }
 }
 
@@ -124,6 +107,6 @@ llm_counters_add(llm_counters_t *to, const llm_counters_t *from)
             continue;
         }
 
-        atomic_fetch_add_explicit(&to->v[i], v, memory_order_relaxed);
+        llm_count_n(to, i, v);
     }
 }

@@ -27,7 +27,6 @@ enum {
     LLM_CALLS_NEUTRAL,
     LLM_CALLS_REJECTED,
     LLM_CALLS_LATE,
-    LLM_STREAM_ERRORS,
     LLM_UNREADABLE_FRAMES,
     LLM_MOVES,                          /* six, see llm_move() */
     LLM_LAST_SUCCESS = LLM_COUNTERS - 1 /* not a count: wall clock, ms */
@@ -75,7 +74,11 @@ enum {
     LLM_TOKENS_REASONING,   /* ... of it, thoughts */
     LLM_COST,               /* pico-USD */
     LLM_COST_SAVED,         /* by failover: the first choice was dearer, ... */
-    LLM_COST_ADDED          /* ... or cheaper; pico-USD */
+    LLM_COST_ADDED,         /* ... or cheaper; pico-USD */
+    LLM_STREAM_BROKEN,      /* broke behind its commit: by why */
+    LLM_STREAM_STALLED,
+    LLM_STREAM_ERROR_EVENT,
+    LLM_USAGE_COUNTERS
 };
 
 
@@ -88,7 +91,7 @@ typedef struct {
 static inline void
 llm_count(llm_counters_t *c, unsigned what)
 {
-    atomic_fetch_add_explicit(&c->v[what], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->v[what], 1, memory_order_release);
 }
 
 
@@ -97,7 +100,7 @@ static inline void
 llm_count_n(llm_counters_t *c, unsigned what, uint64_t n)
 {
     if (n != 0) {
-        atomic_fetch_add_explicit(&c->v[what], n, memory_order_relaxed);
+        atomic_fetch_add_explicit(&c->v[what], n, memory_order_release);
     }
 }
 
@@ -118,15 +121,16 @@ llm_counters_stamp(llm_counters_t *c, unsigned what, uint64_t value)
 }
 
 
-/* The sum of a counter over n slots. */
-uint64_t llm_counters_sum(const llm_counters_t *c, unsigned n, unsigned what);
+/*
+ * What n slots have counted, each counter in sum; of LLM_LAST_SUCCESS the
+ * latest.  Calls are never fewer than their verdicts, nor requests than their
+ * outcomes, whatever others count meanwhile.
+ */
+void llm_counters_total(const llm_counters_t *c, unsigned n,
+    uint64_t total[LLM_COUNTERS]);
 
-/* The latest stamp over n slots; 0: none. */
-uint64_t llm_counters_latest(const llm_counters_t *c, unsigned n,
-    unsigned what);
-
-/* A provider's calls that have no verdict yet, over n slots. */
-uint64_t llm_counters_in_flight(const llm_counters_t *c, unsigned n);
+/* A provider's calls that have no verdict yet. */
+uint64_t llm_counters_in_flight(const uint64_t total[LLM_COUNTERS]);
 
 /*
  * The process of this slot is gone: what it had in flight will never get a

@@ -69,37 +69,31 @@ llm_histogram_add(llm_histogram_t *h, uint64_t us)
 }
 
 
-static uint64_t
-llm_histogram_upto(const llm_histogram_t *h, unsigned bucket)
+void
+llm_histogram_view(const llm_histogram_t *h, llm_histogram_view_t *view)
 {
     uint64_t n = 0;
 
-    for (unsigned i = 0; i <= bucket; i++) {
+    for (unsigned i = 0; i < LLM_HISTOGRAM_BUCKETS; i++) {
         n += atomic_load_explicit(&h->count[i], memory_order_relaxed);
+        view->upto[i] = n;
     }
 
-    return n;
+    view->sum = atomic_load_explicit(&h->sum, memory_order_relaxed);
 }
 
 
 uint64_t
-llm_histogram_total(const llm_histogram_t *h)
+llm_histogram_total(const llm_histogram_view_t *view)
 {
-    return llm_histogram_upto(h, LLM_HISTOGRAM_BUCKETS - 1);
+    return view->upto[LLM_HISTOGRAM_BUCKETS - 1];
 }
 
 
 uint64_t
-llm_histogram_sum(const llm_histogram_t *h)
+llm_histogram_below(const llm_histogram_view_t *view, uint32_t edge)
 {
-    return atomic_load_explicit(&h->sum, memory_order_relaxed);
-}
-
-
-uint64_t
-llm_histogram_below(const llm_histogram_t *h, uint32_t edge)
-{
-    return llm_histogram_upto(h, llm_histogram_bucket(edge));
+    return view->upto[llm_histogram_bucket(edge)];
 }
 
 
@@ -118,9 +112,10 @@ llm_histogram_value(unsigned bucket)
 
 
 uint64_t
-llm_histogram_quantile(const llm_histogram_t *h, unsigned thousandths)
+llm_histogram_quantile(const llm_histogram_view_t *view, unsigned thousandths)
 {
-    uint64_t total = llm_histogram_total(h), rank, n = 0;
+    uint64_t total = llm_histogram_total(view), rank;
+    unsigned low = 0, high = LLM_HISTOGRAM_BUCKETS - 1;
 
     if (total == 0) {
         return 0;
@@ -128,15 +123,22 @@ llm_histogram_quantile(const llm_histogram_t *h, unsigned thousandths)
 
     rank = (total * thousandths + 999) / 1000;
 
-    for (unsigned i = 0; i < LLM_HISTOGRAM_BUCKETS; i++) {
-        n += atomic_load_explicit(&h->count[i], memory_order_relaxed);
+    if (rank == 0) {
+        rank = 1;
+    }
 
-        if (n != 0 && n >= rank) {
-            return llm_histogram_value(i);
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+
+        if (view->upto[middle] < rank) {
+            low = middle + 1;
+
+        } else {
+            high = middle;
         }
     }
 
-    return llm_histogram_value(LLM_HISTOGRAM_BUCKETS - 1);
+    return llm_histogram_value(low);
 }
 
 

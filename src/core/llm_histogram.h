@@ -27,25 +27,33 @@ typedef struct {
 } llm_histogram_t;
 
 
+/* A reading. */
+typedef struct {
+    uint64_t sum;                         /* of all values, us */
+    uint64_t upto[LLM_HISTOGRAM_BUCKETS]; /* values up to each upper edge */
+} llm_histogram_view_t;
+
+
 /* Counts a value, us. */
 void llm_histogram_add(llm_histogram_t *h, uint64_t us);
 
-uint64_t llm_histogram_total(const llm_histogram_t *h);
+/* Reads it, so that all that is told of it is of the same moment. */
+void llm_histogram_view(const llm_histogram_t *h, llm_histogram_view_t *view);
 
-/* The sum of all values, us. */
-uint64_t llm_histogram_sum(const llm_histogram_t *h);
+uint64_t llm_histogram_total(const llm_histogram_view_t *view);
 
 /*
  * How many values are at most an edge, us, which must be one of the
  * conventions' (llm_histogram_durations, llm_histogram_first_tokens).
  */
-uint64_t llm_histogram_below(const llm_histogram_t *h, uint32_t edge);
+uint64_t llm_histogram_below(const llm_histogram_view_t *view, uint32_t edge);
 
 /*
  * The value, us, that so many thousandths of all are at most: 500 is the
  * median.  Within 5 % from 0.1 ms to ten minutes; 0 if there is none.
  */
-uint64_t llm_histogram_quantile(const llm_histogram_t *h, unsigned thousandths);
+uint64_t llm_histogram_quantile(const llm_histogram_view_t *view,
+    unsigned thousandths);
 
 /* Copies into one that nobody else knows yet. */
 void llm_histogram_copy(llm_histogram_t *to, const llm_histogram_t *from);

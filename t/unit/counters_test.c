@@ -50,7 +50,7 @@ test_each_move_has_a_counter_of_its_own(void **state)
 static void
 test_requests_and_outcomes_add_up(void **state)
 {
-    uint64_t ended = 0;
+    uint64_t total[LLM_COUNTERS], ended = 0;
 
     (void) state;
 
@@ -69,13 +69,65 @@ test_requests_and_outcomes_add_up(void **state)
         llm_counters_settle_route(&counters[i]);
     }
 
+    llm_counters_total(counters, SLOTS, total);
+
     for (unsigned i = LLM_OUTCOME_OK; i <= LLM_OUTCOME_CACHED; i++) {
-        ended += llm_counters_sum(counters, SLOTS, i);
+        ended += total[i];
     }
 
     assert_int_equal(ended, 20);
-    assert_int_equal(llm_counters_sum(counters, SLOTS, LLM_OUTCOME_ABORTED),
-        1 + 20 - 7);
+    assert_int_equal(total[LLM_OUTCOME_ABORTED], 1 + 20 - 7);
+}
+
+
+static void
+test_all_slots_are_told_in_sum(void **state)
+{
+    uint64_t total[LLM_COUNTERS];
+
+    (void) state;
+
+    memset(counters, 0, sizeof(counters));
+
+    for (unsigned slot = 0; slot < SLOTS; slot++) {
+        for (unsigned i = 0; i < LLM_LAST_SUCCESS; i++) {
+            llm_count_n(&counters[slot], i, slot * 100 + i);
+        }
+
+        llm_counters_stamp(&counters[slot], LLM_LAST_SUCCESS,
+            1000 + slot % 2);
+    }
+
+    llm_counters_total(counters, SLOTS, total);
+
+    for (unsigned i = 0; i < LLM_LAST_SUCCESS; i++) {
+        assert_int_equal(total[i], SLOTS * (SLOTS - 1) / 2 * 100 + SLOTS * i);
+    }
+
+    assert_int_equal(total[LLM_LAST_SUCCESS], 1001);
+}
+
+
+static void
+test_calls_without_a_verdict_are_in_flight(void **state)
+{
+    uint64_t total[LLM_COUNTERS];
+
+    (void) state;
+
+    memset(counters, 0, sizeof(counters));
+    llm_count_n(&counters[1], LLM_CALLS, 12);
+
+    for (unsigned i = LLM_CALLS_SUCCESSFUL; i <= LLM_CALLS_NEUTRAL; i++) {
+        llm_count_n(&counters[1], i, i);
+    }
+
+    llm_counters_total(counters, SLOTS, total);
+    assert_int_equal(llm_counters_in_flight(total), 2);
+
+    llm_counters_settle(&counters[1]);
+    llm_counters_total(counters, SLOTS, total);
+    assert_int_equal(llm_counters_in_flight(total), 0);
 }
 
 
@@ -85,6 +137,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_move_has_a_counter_of_its_own),
         cmocka_unit_test(test_requests_and_outcomes_add_up),
+        cmocka_unit_test(test_all_slots_are_told_in_sum),
+        cmocka_unit_test(test_calls_without_a_verdict_are_in_flight),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
