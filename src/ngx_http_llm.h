@@ -73,7 +73,8 @@ typedef enum {
     NGX_HTTP_LLM_FAULT_UNREADABLE,
     NGX_HTTP_LLM_FAULT_EMPTY,
     NGX_HTTP_LLM_FAULT_SLOW,
-    NGX_HTTP_LLM_FAULT_TOO_LARGE
+    NGX_HTTP_LLM_FAULT_TOO_LARGE,
+    NGX_HTTP_LLM_FAULTS
 } ngx_http_llm_fault_e;
 
 
@@ -163,6 +164,13 @@ typedef struct {
     ngx_http_llm_record_t        *records;
     ngx_http_llm_member_t        *members;        /* retired: freed by the */
     ngx_http_llm_failover_t      *failovers;      /* next load */
+
+    struct {                                      /* the file, see state.c */
+        ngx_atomic_t              writer;         /* pid; 0: nobody writes */
+        ngx_atomic_t              owner;          /* the larger one owns it */
+        ngx_atomic_t              written;        /* ms since 1970; 0: never */
+        ngx_atomic_t              error;          /* errno; 0: none */
+    } state;
 
     struct {
         ngx_atomic_t              pid;            /* 0: free */
@@ -355,6 +363,7 @@ typedef struct {
     ngx_core_conf_t              *ccf;
     ngx_shm_zone_t               *shm_zone;
     ngx_http_llm_shctx_t         *sh;
+    ngx_str_t                     state;          /* file; empty: none */
     ngx_array_t                   providers;      /* .._provider_t * */
     ngx_array_t                   routes;         /* .._route_t * */
     ngx_array_t                   observed;       /* .._observed_t */

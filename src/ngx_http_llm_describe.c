@@ -36,6 +36,7 @@ static ngx_int_t ngx_http_llm_describe_all(ngx_http_llm_page_t *page,
     ngx_http_llm_format_t *format, ngx_pool_t *pool, ngx_uint_t changes);
 static json_t *ngx_http_llm_describe_head(ngx_http_llm_main_conf_t *mcf);
 static json_t *ngx_http_llm_describe_zone(ngx_http_llm_main_conf_t *mcf);
+static json_t *ngx_http_llm_describe_file(ngx_http_llm_main_conf_t *mcf);
 static void ngx_http_llm_describe_circuit(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider, json_t *o);
 static void ngx_http_llm_describe_calls(uint64_t *calls, json_t *o);
@@ -202,6 +203,31 @@ ngx_http_llm_describe_zone(ngx_http_llm_main_conf_t *mcf)
     ngx_http_llm_set(o, "size", json_integer(shm->size));
     ngx_http_llm_set(o, "used", json_integer(shm->size - shpool->pfree
                      * ngx_pagesize));
+    ngx_http_llm_set(o, "state", ngx_http_llm_describe_file(mcf));
+
+    return o;
+}
+
+
+static json_t *
+ngx_http_llm_describe_file(ngx_http_llm_main_conf_t *mcf)
+{
+    json_t     *o;
+    ngx_err_t   err;
+
+    if (mcf->state.len == 0) {
+        return json_null();
+    }
+
+    err = mcf->sh->state.error;
+
+    o = json_object();
+
+    ngx_http_llm_set(o, "written",
+                     ngx_http_llm_tree_time(mcf->sh->state.written));
+    ngx_http_llm_set(o, "error",
+                     err ? json_string(strerror(err)) : json_null());
+
     return o;
 }
 

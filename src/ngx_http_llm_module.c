@@ -7,6 +7,7 @@
 #include "ngx_http_llm_connect.h"
 #include "ngx_http_llm_curl.h"
 #include "ngx_http_llm_observe.h"
+#include "ngx_http_llm_state.h"
 
 
 #if (NGX_HTTP_SSL)
@@ -27,8 +28,10 @@ static void *ngx_http_llm_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static ngx_int_t ngx_http_llm_init(ngx_conf_t *cf);
+static ngx_int_t ngx_http_llm_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_llm_init_process(ngx_cycle_t *cycle);
 static void ngx_http_llm_exit_process(ngx_cycle_t *cycle);
+static void ngx_http_llm_exit_master(ngx_cycle_t *cycle);
 
 
 extern char *ngx_http_llm_endpoint(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -54,7 +57,7 @@ extern char *ngx_http_llm_classify(ngx_conf_t *cf, ngx_command_t *cmd,
 static ngx_command_t  ngx_http_llm_commands[] = {
 
     { ngx_string("llm_zone"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
       ngx_http_llm_zone,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
@@ -267,12 +270,12 @@ ngx_module_t  ngx_http_llm_module = {
     ngx_http_llm_commands,                 /* module directives */
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
-    NULL,                                  /* init module */
+    ngx_http_llm_init_module,              /* init module */
     ngx_http_llm_init_process,             /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
     ngx_http_llm_exit_process,             /* exit process */
-    NULL,                                  /* exit master */
+    ngx_http_llm_exit_master,              /* exit master */
     NGX_MODULE_V1_PADDING
 };
 
@@ -584,7 +587,32 @@ ngx_http_llm_init(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
+    if (ngx_http_llm_state_init(cf, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_http_llm_filter_init(cf);
+}
+
+
+/* A configuration is in force from here; the first one of this nginx reads. */
+
+static ngx_int_t
+ngx_http_llm_init_module(ngx_cycle_t *cycle)
+{
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (ngx_test_config || !ngx_is_init_cycle(cycle->old_cycle)) {
+        return NGX_OK;
+    }
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_llm_module);
+
+    if (mcf && mcf->shm_zone) {
+        ngx_http_llm_state_load(cycle, mcf);
+    }
+
+    return NGX_OK;
 }
 
 
@@ -606,6 +634,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
 
     ngx_http_llm_wait_init(cycle);
     ngx_http_llm_resolve_start(cycle, mcf);
+    ngx_http_llm_state_start(cycle, mcf);
 
     if (mcf->calls && ngx_http_llm_curl_init(cycle) != NGX_OK) {
         return NGX_ERROR;
@@ -633,4 +662,17 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
 #if (NGX_HTTP_SSL)
     ngx_http_llm_free_sessions(mcf);
 #endif
+}
+
+
+static void
+ngx_http_llm_exit_master(ngx_cycle_t *cycle)
+{
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_llm_module);
+
+    if (mcf && mcf->shm_zone) {
+        ngx_http_llm_state_end(cycle, mcf);
+    }
 }

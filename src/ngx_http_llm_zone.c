@@ -7,6 +7,7 @@
 #include "ngx_http_llm_member.h"
 #include "ngx_http_llm_observe.h"
 #include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_state.h"
 
 
 /*
@@ -20,7 +21,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d07
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d08
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
@@ -43,7 +44,7 @@ static void ngx_http_llm_slot_settle(ngx_http_llm_main_conf_t *mcf,
 static ngx_uint_t  ngx_http_llm_slot;
 
 
-/* llm_zone NAME:SIZE */
+/* llm_zone NAME:SIZE [state=FILE] */
 
 char *
 ngx_http_llm_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -83,6 +84,23 @@ ngx_http_llm_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                            "expected a size of at least %uzk",
                            &s, 16 * ngx_pagesize / 1024);
         return NGX_CONF_ERROR;
+    }
+
+    if (cf->args->nelts == 3) {
+
+        if (ngx_strncmp(value[2].data, "state=", 6) != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" in \"llm_zone\": "
+                               "expected \"state=FILE\"", &value[2]);
+            return NGX_CONF_ERROR;
+        }
+
+        s.data = value[2].data + 6;
+        s.len = value[2].len - 6;
+
+        if (ngx_http_llm_state(cf, mcf, &s) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
     }
 
     mcf->shm_zone = ngx_shared_memory_add(cf, &name, size,
@@ -187,7 +205,7 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 
     ngx_http_llm_targets_lookup(mcf, shm_zone->shm.log);
 
-    return NGX_OK;
+    return ngx_http_llm_state_prepare(mcf, shm_zone->shm.log);
 }
 
 
@@ -314,6 +332,10 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
 
     mcf->sh->epoch = from->epoch;
     mcf->sh->generation = from->generation;
+
+    mcf->sh->state.owner = from->state.owner + 1;
+    mcf->sh->state.written = from->state.written;
+    mcf->sh->state.error = from->state.error;
 
     for (old = from->records; old; old = old->next) {
 

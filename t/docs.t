@@ -604,7 +604,7 @@ sub status {
 
     $gateway->write_conf(http => <<'CONF');
         resolver 127.0.0.1:{{port:nobody}};
-        llm_zone llm:1m;
+        llm_zone llm:1m state=state;
         llm_provider p {
             endpoint http://127.0.0.1:{{port:provider}};
             circuit  failure_threshold=1;

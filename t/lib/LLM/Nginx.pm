@@ -71,9 +71,10 @@ lines.
 
 What C<nginx -t> says: (whether it is well, its output).
 
-=item master, workers, has_master
+=item master, workers, children, has_master
 
-Process ids; and whether there is a master, which reload needs.
+Process ids: children are all that the master has, helpers as well; and
+whether there is a master, which reload needs.
 
 =item error_log, access_log, wait_log(PATTERN, [SECONDS]), wait_access(...)
 
@@ -365,6 +366,14 @@ sub workers {
 
     my $pid = $self->{pid} or return;
     return $self->{master} ? _workers_of($pid) : $pid;
+}
+
+# all processes of the master's, helpers as well
+
+sub children {
+    my $self = shift;
+
+    return $self->{pid} ? _children_of($self->{pid}) : ();
 }
 
 sub error_log  { _read("$_[0]{dir}/logs/error.log") }
