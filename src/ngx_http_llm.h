@@ -500,6 +500,7 @@ struct ngx_http_llm_ctx_s {
     ngx_uint_t                    answers;        /* that it wants, "n" */
     llm_usage_totals_t            estimate;
     llm_json_inject_t             inject;         /* asks for the usage */
+    ngx_str_t                    *veiled;         /* headers, by governed */
 
     /* the wait for somebody who admits */
 
@@ -667,6 +668,8 @@ char *ngx_http_llm_check_gate(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *conf,
 
 ngx_int_t ngx_http_llm_governed_init(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
+ngx_int_t ngx_http_llm_governed_unveil(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx);
 
 /* header: finding, adding, secrets */
 

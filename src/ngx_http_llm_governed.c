@@ -13,6 +13,10 @@
  * stock proxy module.  Where no provider has a say its value is empty, which
  * removes the header; else it is a variable that is asked anew for each
  * attempt.
+ *
+ * nginx's scripts and its proxy module write what they make into the log, if
+ * its level is "debug".  So the variable gives them as many stars as the value
+ * is long, and the value takes their place once the request is made.
  */
 
 
@@ -25,6 +29,10 @@ static ngx_int_t ngx_http_llm_governed_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_governed_callers(ngx_http_request_t *r,
     ngx_http_llm_governed_t *governed, ngx_http_variable_value_t *v);
+static ngx_int_t ngx_http_llm_governed_veil(ngx_http_request_t *r,
+    ngx_http_llm_ctx_t *ctx, ngx_http_variable_value_t *v, ngx_uint_t i);
+static void ngx_http_llm_governed_write(ngx_http_llm_main_conf_t *mcf,
+    ngx_str_t *veiled, u_char *line, u_char *last);
 
 
 /*
@@ -249,7 +257,11 @@ ngx_http_llm_governed_variable(ngx_http_request_t *r,
             return NGX_OK;
         }
 
-        return ngx_http_llm_governed_callers(r, governed, v);
+        if (ngx_http_llm_governed_callers(r, governed, v) != NGX_OK) {
+            return NGX_OK;
+        }
+
+        return ngx_http_llm_governed_veil(r, ctx, v, data);
     }
 
     if (cv->lengths == NULL) {
@@ -280,7 +292,7 @@ ngx_http_llm_governed_variable(ngx_http_request_t *r,
     v->no_cacheable = 0;
     v->not_found = 0;
 
-    return NGX_OK;
+    return ngx_http_llm_governed_veil(r, ctx, v, data);
 }
 
 
@@ -292,7 +304,7 @@ ngx_http_llm_governed_callers(ngx_http_request_t *r,
 
     h = ngx_http_llm_find_header(&r->headers_in.headers, &governed->name);
     if (h == NULL) {
-        return NGX_OK;
+        return NGX_DECLINED;
     }
 
     v->data = h->value.data;
@@ -302,4 +314,117 @@ ngx_http_llm_governed_callers(ngx_http_request_t *r,
     v->not_found = 0;
 
     return NGX_OK;
+}
+
+
+/* all but the host, which is no secret */
+
+static ngx_int_t
+ngx_http_llm_governed_veil(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
+    ngx_http_variable_value_t *v, ngx_uint_t i)
+{
+    u_char                    *stars;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (i == 0 || v->len == 0) {
+        return NGX_OK;
+    }
+
+    if (ctx->veiled == NULL) {
+        mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+
+        ctx->veiled = ngx_pcalloc(r->pool,
+                                  mcf->governed.nelts * sizeof(ngx_str_t));
+        if (ctx->veiled == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    stars = ngx_pnalloc(r->pool, v->len);
+    if (stars == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memset(stars, '*', v->len);
+
+    ctx->veiled[i].len = v->len;
+    ctx->veiled[i].data = v->data;
+
+    v->data = stars;
+
+    return NGX_OK;
+}
+
+
+/* The request is made, and is to be sent: the values take their place. */
+
+ngx_int_t
+ngx_http_llm_governed_unveil(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
+{
+    u_char                    *p, *lf;
+    ngx_buf_t                 *b;
+    ngx_uint_t                 i;
+    ngx_http_llm_governed_t   *governed;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    if (ctx->veiled == NULL) {
+        return NGX_OK;
+    }
+
+    mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
+    b = r->upstream->request_bufs->buf;
+
+    for (p = b->pos; p < b->last; p = lf + 1) {
+
+        lf = ngx_strlchr(p, b->last, LF);
+
+        if (lf == NULL || lf == p + 1) {
+            break;
+        }
+
+        ngx_http_llm_governed_write(mcf, ctx->veiled, p, lf - 1);
+    }
+
+    governed = mcf->governed.elts;
+
+    for (i = 0; i < mcf->governed.nelts; i++) {
+
+        if (ctx->veiled[i].len) {
+            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                          "llm: header \"%V\" for provider \"%V\" has no "
+                          "place in the request",
+                          &governed[i].name, &ctx->now.provider->name);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_llm_governed_write(ngx_http_llm_main_conf_t *mcf, ngx_str_t *veiled,
+    u_char *line, u_char *last)
+{
+    ngx_str_t                *name;
+    ngx_uint_t                i;
+    ngx_http_llm_governed_t  *governed;
+
+    governed = mcf->governed.elts;
+
+    for (i = 0; i < mcf->governed.nelts; i++) {
+
+        name = &governed[i].name;
+
+        if (veiled[i].len
+            && (size_t) (last - line) == name->len + 2 + veiled[i].len
+            && line[name->len] == ':'
+            && ngx_strncmp(line, name->data, name->len) == 0)
+        {
+            ngx_memcpy(last - veiled[i].len, veiled[i].data, veiled[i].len);
+            veiled[i].len = 0;
+
+            return;
+        }
+    }
 }

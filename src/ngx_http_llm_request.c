@@ -71,7 +71,13 @@ ngx_http_llm_request_create(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     r->headers_in.content_length_n = body ? length : ngx_min(saved, 0);
 
+    ctx->veiled = NULL;
+
     rc = ctx->create_request(r);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_llm_governed_unveil(r, ctx);
+    }
 
     r->headers_in.content_length_n = saved;
 
