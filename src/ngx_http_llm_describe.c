@@ -40,8 +40,6 @@ static json_t *ngx_http_llm_describe_file(ngx_http_llm_main_conf_t *mcf);
 static void ngx_http_llm_describe_circuit(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider, json_t *o);
 static void ngx_http_llm_describe_calls(uint64_t *calls, json_t *o);
-static void ngx_http_llm_describe_last(ngx_http_llm_record_t *record,
-    uint64_t *calls, json_t *o);
 static void ngx_http_llm_describe_breaks(uint64_t *usage, json_t *o);
 static void ngx_http_llm_describe_usage(uint64_t *usage, json_t *o);
 static void ngx_http_llm_describe_fields(ngx_http_llm_field_t *fields,
@@ -50,9 +48,6 @@ static json_t *ngx_http_llm_describe_limits(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider);
 static json_t *ngx_http_llm_describe_limit(uint64_t limit, uint64_t used);
 static json_t *ngx_http_llm_describe_times(llm_histogram_t *h);
-static json_t *ngx_http_llm_describe_moves(uint64_t *calls);
-static json_t *ngx_http_llm_describe_changes(ngx_http_llm_record_t *record,
-    ngx_uint_t n);
 static json_t *ngx_http_llm_describe_route(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_route_t *route);
 static uint64_t ngx_http_llm_describe_rejections(uint64_t *requests, json_t *o);
@@ -131,7 +126,8 @@ ngx_http_llm_describe_all(ngx_http_llm_page_t *page,
     }
 
     changes = ngx_min(changes, NGX_HTTP_LLM_DESCRIBE_CHANGES
-                               / ngx_max(page->mcf->providers.nelts, 1));
+                               / ngx_max(page->mcf->providers.nelts
+                                         + page->mcf->observed.nelts, 1));
 
     providerp = page->mcf->providers.elts;
 
@@ -164,6 +160,10 @@ ngx_http_llm_describe_all(ngx_http_llm_page_t *page,
         {
             return NGX_ERROR;
         }
+    }
+
+    if (ngx_http_llm_describe_observed(page, format, pool, changes) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     return format->end(page);
@@ -346,7 +346,7 @@ ngx_http_llm_describe_calls(uint64_t *calls, json_t *o)
 }
 
 
-static void
+void
 ngx_http_llm_describe_last(ngx_http_llm_record_t *record, uint64_t *calls,
     json_t *o)
 {
@@ -521,7 +521,7 @@ ngx_http_llm_describe_times(llm_histogram_t *h)
 
 /* { FROM: { TO: HOW OFTEN, ... }, ... } */
 
-static json_t *
+json_t *
 ngx_http_llm_describe_moves(uint64_t *calls)
 {
     json_t      *o, *moves;
@@ -548,7 +548,7 @@ ngx_http_llm_describe_moves(uint64_t *calls)
 }
 
 
-static json_t *
+json_t *
 ngx_http_llm_describe_changes(ngx_http_llm_record_t *record, ngx_uint_t n)
 {
     json_t               *list, *o;

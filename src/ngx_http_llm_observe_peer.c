@@ -400,6 +400,7 @@ ngx_http_llm_observe_answered(ngx_http_llm_observe_ctx_t *octx)
                && u->state->header_time > conf->slow_call)
     {
         verdict.fault = NGX_HTTP_LLM_FAULT_SLOW;
+        verdict.status = 0;
         verdict.class = LLM_CLASS_FAILURE;
     }
 
@@ -444,11 +445,15 @@ ngx_http_llm_observe_report(ngx_http_llm_observe_ctx_t *octx,
 
     ngx_http_llm_count_class(counters, verdict->class);
 
-    if (octx->refused && verdict->class == LLM_CLASS_SUCCESS) {
-        llm_count(counters, LLM_CALLS_REJECTED_GOOD);
-    }
+    if (verdict->class == LLM_CLASS_SUCCESS) {
+        llm_counters_stamp(counters, LLM_LAST_SUCCESS,
+                           ngx_http_llm_wall_clock());
 
-    if (verdict->class == LLM_CLASS_FAILURE) {
+        if (octx->refused) {
+            llm_count(counters, LLM_CALLS_REJECTED_GOOD);
+        }
+
+    } else if (verdict->class == LLM_CLASS_FAILURE) {
         ngx_http_llm_note_failure(record, verdict->fault, verdict->status);
     }
 

@@ -32,8 +32,8 @@ typedef struct {
     const char      *type;
     const char      *list;       /* NULL: it is in the page's head */
     const char      *path;       /* NULL: a histogram */
-    const char      *labels[3];  /* the first one is the list's */
-    const char      *value;      /* of the second label; NULL: by members */
+    const char      *labels[4];  /* first the list's: what an entry is */
+    const char      *value;      /* of the next label; NULL: by members */
     const char      *help;
     size_t           offset;     /* of the histogram, ... */
     const uint32_t  *edges;      /* ... and its buckets' */
@@ -45,7 +45,7 @@ typedef struct {
 typedef struct {
     ngx_http_llm_text_t    *text;
     ngx_http_llm_metric_t  *metric;
-    ngx_str_t               values[3];
+    ngx_str_t               values[4];
     ngx_uint_t              nvalues;
 } ngx_http_llm_sample_t;
 
@@ -60,6 +60,8 @@ static ngx_int_t ngx_http_llm_prometheus_list(ngx_http_llm_page_t *page,
     const char *name);
 static ngx_int_t ngx_http_llm_prometheus_entry(ngx_http_llm_page_t *page,
     ngx_uint_t i, json_t *tree);
+static ngx_int_t ngx_http_llm_prometheus_names(ngx_http_llm_sample_t *sample,
+    json_t *tree);
 static ngx_int_t ngx_http_llm_prometheus_end(ngx_http_llm_page_t *page);
 static ngx_int_t ngx_http_llm_prometheus_value(ngx_http_llm_sample_t *sample,
     json_t *value);
@@ -157,7 +159,45 @@ static ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
 
     { "llm_cost_usd_total", "counter", "providers", "cost",
       { "provider" }, NULL,
-      "What the answers cost, in USD.", 0, NULL }
+      "What the answers cost, in USD.", 0, NULL },
+
+    { "llm_observed_calls_total", "counter", "observed", "successful_calls",
+      { "upstream", "server", "outcome" }, "success",
+      "Calls to an observed server, by what a circuit makes of them.", 0,
+      NULL },
+
+    { "llm_observed_calls_total", "counter", "observed", "failed_calls",
+      { "upstream", "server", "outcome" }, "failure", NULL, 0, NULL },
+
+    { "llm_observed_calls_total", "counter", "observed", "throttled_calls",
+      { "upstream", "server", "outcome" }, "throttled", NULL, 0, NULL },
+
+    { "llm_observed_calls_total", "counter", "observed", "neutral_calls",
+      { "upstream", "server", "outcome" }, "neutral", NULL, 0, NULL },
+
+    { "llm_observed_rejections_total", "counter", "observed", "would_reject",
+      { "upstream", "server" }, NULL,
+      "Calls to an observed server that its circuit would have refused.", 0,
+      NULL },
+
+    { "llm_observed_good_rejections_total", "counter", "observed",
+      "would_reject_good",
+      { "upstream", "server" }, NULL,
+      "Of these, calls that were good.", 0, NULL },
+
+    { "llm_observed_circuit_state", "gauge", "observed", "state",
+      { "upstream", "server", "state" }, "closed",
+      "1 for the state that the circuit would be in.", 0, NULL },
+
+    { "llm_observed_circuit_state", "gauge", "observed", "state",
+      { "upstream", "server", "state" }, "open", NULL, 0, NULL },
+
+    { "llm_observed_circuit_state", "gauge", "observed", "state",
+      { "upstream", "server", "state" }, "half_open", NULL, 0, NULL },
+
+    { "llm_observed_circuit_transitions_total", "counter", "observed", "moves",
+      { "upstream", "server", "from", "to" }, NULL,
+      "Changes that the circuit's state would have made.", 0, NULL }
 };
 
 
@@ -271,12 +311,10 @@ ngx_http_llm_prometheus_entry(ngx_http_llm_page_t *page, ngx_uint_t n,
 
     ngx_int_t                  rc;
     ngx_uint_t                 i;
-    const char                *name;
     ngx_http_llm_metric_t     *metric;
     ngx_http_llm_sample_t      sample;
     ngx_http_llm_provider_t  **providerp;
 
-    name = json_string_value(json_object_get(tree, "name"));
     providerp = page->mcf->providers.elts;
 
     for (i = 0; i < NGX_HTTP_LLM_METRICS; i++) {
@@ -292,7 +330,7 @@ ngx_http_llm_prometheus_entry(ngx_http_llm_page_t *page, ngx_uint_t n,
         sample.metric = metric;
         sample.nvalues = 0;
 
-        if (ngx_http_llm_prometheus_label(&sample, name) != NGX_OK) {
+        if (ngx_http_llm_prometheus_names(&sample, tree) != NGX_OK) {
             return NGX_ERROR;
         }
 
@@ -313,6 +351,29 @@ ngx_http_llm_prometheus_entry(ngx_http_llm_page_t *page, ngx_uint_t n,
     }
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_prometheus_names(ngx_http_llm_sample_t *sample, json_t *tree)
+{
+    json_t  *upstream, *server;
+
+    upstream = json_object_get(tree, "upstream");
+    server = json_object_get(tree, "server");
+
+    if (upstream == NULL) {
+        return ngx_http_llm_prometheus_label(sample,
+                            json_string_value(json_object_get(tree, "name")));
+    }
+
+    if (ngx_http_llm_prometheus_label(sample, json_string_value(upstream))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_prometheus_label(sample, json_string_value(server));
 }
 
 

@@ -64,6 +64,17 @@ ngx_int_t ngx_http_llm_describe(ngx_http_llm_page_t *page,
 json_t *ngx_http_llm_describe_provider(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider, ngx_uint_t changes);
 
+void ngx_http_llm_describe_last(ngx_http_llm_record_t *record,
+    uint64_t *calls, json_t *o);
+json_t *ngx_http_llm_describe_moves(uint64_t *calls);
+json_t *ngx_http_llm_describe_changes(ngx_http_llm_record_t *record,
+    ngx_uint_t n);
+
+/* observed: the same of servers that are observed */
+
+ngx_int_t ngx_http_llm_describe_observed(ngx_http_llm_page_t *page,
+    ngx_http_llm_format_t *format, ngx_pool_t *pool, ngx_uint_t changes);
+
 /* text: that grows */
 
 ngx_int_t ngx_http_llm_text(ngx_http_llm_text_t *text, const char *p,

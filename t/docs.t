@@ -605,6 +605,7 @@ sub status {
     $gateway->write_conf(http => <<'CONF');
         resolver 127.0.0.1:{{port:nobody}};
         llm_zone llm:1m state=state;
+        llm_observe on failure_threshold=1;
         llm_provider p {
             endpoint http://127.0.0.1:{{port:provider}};
             circuit  failure_threshold=1;
@@ -619,12 +620,16 @@ sub status {
         server {
             listen 127.0.0.1:{{port}};
             location /v1/      { llm_pass llm; }
+            location = /plain  {
+                proxy_pass http://127.0.0.1:{{port:provider}};
+            }
             location = /status { llm_status; }
         }
 CONF
 
     $gateway->start;
     $gateway->client->post('/v1/chat/completions', { model => 'm' });
+    $gateway->client->get('/plain');
     return $gateway->client->get('/status')->json;
 }
 
