@@ -400,6 +400,16 @@ typedef struct {
 } ngx_http_llm_pass_t;
 
 
+/* llm_log: NGX_LOG_..., 0 where nothing is said */
+
+typedef struct {
+    ngx_uint_t                    circuits;
+    ngx_uint_t                    attempts;
+    ngx_uint_t                    operator;
+    ngx_uint_t                    set;
+} ngx_http_llm_log_t;
+
+
 typedef struct ngx_http_llm_loc_conf_s {
     ngx_http_llm_route_t         *route;
     ngx_http_complex_value_t     *route_value;    /* llm_pass $variable */
@@ -417,6 +427,7 @@ typedef struct ngx_http_llm_loc_conf_s {
     unsigned                      api:1;
     unsigned                      api_remote:1;   /* not this machine only */
     ngx_http_llm_format_e         status;         /* of llm_status */
+    ngx_http_llm_log_t            log;
 } ngx_http_llm_loc_conf_t;
 
 
@@ -777,7 +788,7 @@ void ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_fault_e fault);
 const char *ngx_http_llm_fault(ngx_http_llm_fault_e fault);
 void ngx_http_llm_ended(ngx_http_llm_ctx_t *ctx);
-void ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx,
+void ngx_http_llm_moved(ngx_http_request_t *r,
     ngx_http_llm_provider_t *provider, llm_transition_t *tr,
     ngx_uint_t status);
 void ngx_http_llm_transition(ngx_log_t *log,

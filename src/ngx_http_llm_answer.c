@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_llm_log.h"
 #include "ngx_http_llm_resolve.h"
 
 
@@ -437,7 +438,7 @@ ngx_http_llm_attempt_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ms = ngx_current_msec - r->upstream->start_time;
 
     if (ctx->next.provider) {
-        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+        ngx_log_error(ngx_http_llm_log_attempts(r), r->connection->log, 0,
                       "llm: provider \"%V\": %*s (%s) after %Mms, "
                       "next is \"%V\"",
                       &ctx->now.provider->name, (size_t) (p - what), what,
@@ -445,7 +446,7 @@ ngx_http_llm_attempt_failed(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         return;
     }
 
-    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+    ngx_log_error(ngx_http_llm_log_attempts(r), r->connection->log, 0,
                   "llm: provider \"%V\": %*s (%s) after %Mms, %s",
                   &ctx->now.provider->name, (size_t) (p - what), what,
                   llm_class_name(class), ms,

@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_llm_log.h"
 #include "ngx_http_llm_tree.h"
 
 
@@ -157,7 +158,7 @@ ngx_http_llm_api_may(ngx_http_request_t *r)
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_module);
 
     if (!llcf->api_remote && !ngx_http_llm_api_is_local(r)) {
-        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+        ngx_log_error(ngx_http_llm_log_operator(r), r->connection->log, 0,
                       "llm: operator's API is for this machine only, "
                       "refused to %V", &r->connection->addr_text);
 
@@ -167,7 +168,7 @@ ngx_http_llm_api_may(ngx_http_request_t *r)
     }
 
     if (ngx_http_llm_api_is_foreign(r, llcf->api_remote)) {
-        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+        ngx_log_error(ngx_http_llm_log_operator(r), r->connection->log, 0,
                       "llm: operator's API refused to a page of another "
                       "site, from %V", &r->connection->addr_text);
 

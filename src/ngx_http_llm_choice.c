@@ -305,7 +305,7 @@ ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i)
                                     &provider->circuit, ngx_http_llm_now(mcf),
                                     &token, &wait, &tr);
 
-    ngx_http_llm_moved(ctx, provider, &tr, 0);
+    ngx_http_llm_moved(ctx->request, provider, &tr, 0);
 
     if (admission != LLM_ADMITTED) {
         ngx_http_llm_refused(ctx, i, admission, LLM_LIMIT_NONE, wait);

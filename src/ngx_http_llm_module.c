@@ -6,6 +6,7 @@
 
 #include "ngx_http_llm_connect.h"
 #include "ngx_http_llm_curl.h"
+#include "ngx_http_llm_log.h"
 #include "ngx_http_llm_observe.h"
 #include "ngx_http_llm_state.h"
 
@@ -234,6 +235,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
     { ngx_string("llm_status"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE12,
       ngx_http_llm_status,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_log"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE123,
+      ngx_http_llm_log,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -531,6 +539,8 @@ ngx_http_llm_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_core_loc_conf_t  *clcf;
 
     other = 0;
+
+    ngx_http_llm_merge_log(&prev->log, &conf->log);
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 

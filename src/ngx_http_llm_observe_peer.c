@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_llm_log.h"
 #include "ngx_http_llm_observe.h"
 #include "ngx_http_llm_report.h"
 
@@ -492,7 +493,8 @@ ngx_http_llm_observe_moved(ngx_http_llm_observe_ctx_t *octx,
                     tr->duration % 1000);
     }
 
-    ngx_log_error(NGX_LOG_WARN, octx->request->connection->log, 0,
+    ngx_log_error(ngx_http_llm_log_circuits(octx->request),
+                  octx->request->connection->log, 0,
                   "llm: circuit of server \"%V\" in upstream \"%V\" would go "
                   "%s -> %s: %s%s",
                   &octx->peer->name, &octx->observed->name,

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_log.h"
 
 #include <jansson.h>
 
@@ -230,7 +230,6 @@ ngx_http_llm_order_obey(ngx_http_request_t *r,
     ngx_http_llm_provider_t *provider, ngx_http_llm_order_t *order)
 {
     json_t                    *json, *was;
-    ngx_log_t                 *log;
     llm_circuit_t             *circuit;
     ngx_slab_pool_t           *shpool;
     llm_transition_t           over, reset, word;
@@ -271,12 +270,10 @@ ngx_http_llm_order_obey(ngx_http_request_t *r,
 
     ngx_shmtx_unlock(&shpool->mutex);
 
-    log = r->connection->log;
-
-    ngx_http_llm_transition(log, provider, &over, 0);
+    ngx_http_llm_moved(r, provider, &over, 0);
     ngx_http_llm_order_log(r, provider, order, was);
-    ngx_http_llm_transition(log, provider, &reset, 0);
-    ngx_http_llm_transition(log, provider, &word, 0);
+    ngx_http_llm_moved(r, provider, &reset, 0);
+    ngx_http_llm_moved(r, provider, &word, 0);
 
     json_decref(was);
 
@@ -342,7 +339,7 @@ ngx_http_llm_order_log(ngx_http_request_t *r,
 
     user = ngx_http_llm_printable(r, &user);
 
-    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+    ngx_log_error(ngx_http_llm_log_operator(r), r->connection->log, 0,
                   "llm: operator \"%V\" at %V: \"%s\"%V to provider \"%V\", "
                   "which was %s and %s",
                   &user, &r->connection->addr_text, order->action->name, &ttl,
@@ -394,7 +391,7 @@ ngx_http_llm_peek_circuit(ngx_http_llm_ctx_t *ctx,
     now = ngx_http_llm_time(mcf);
 
     if (llm_circuit_admin_expire(&provider->record->circuit, now, &tr)) {
-        ngx_http_llm_moved(ctx, provider, &tr, 0);
+        ngx_http_llm_moved(ctx->request, provider, &tr, 0);
     }
 
     admission = llm_circuit_peek(&provider->record->circuit,

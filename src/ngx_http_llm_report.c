@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm.h"
+#include "ngx_http_llm_log.h"
 #include "ngx_http_llm_report.h"
 
 
@@ -17,6 +18,9 @@
 static void ngx_http_llm_measured(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider);
 static unsigned ngx_http_llm_break(ngx_http_llm_fault_e fault);
+static void ngx_http_llm_transition_at(ngx_uint_t level, ngx_log_t *log,
+    ngx_http_llm_provider_t *provider, llm_transition_t *tr,
+    ngx_uint_t status);
 
 
 static const ngx_uint_t  ngx_http_llm_class_counters[LLM_CLASSES] = {
@@ -102,7 +106,7 @@ ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
         ngx_http_llm_note_failure(provider->record, fault, status);
     }
 
-    ngx_http_llm_moved(ctx, provider, &tr, status);
+    ngx_http_llm_moved(ctx->request, provider, &tr, status);
 }
 
 
@@ -180,7 +184,7 @@ ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx, ngx_http_llm_fault_e fault)
 
     ngx_http_llm_note_failure(provider->record, fault, 0);
 
-    ngx_http_llm_moved(ctx, provider, &tr, 0);
+    ngx_http_llm_moved(ctx->request, provider, &tr, 0);
 }
 
 
@@ -206,17 +210,29 @@ ngx_http_llm_break(ngx_http_llm_fault_e fault)
 /* Only the process that moved the circuit gets here with a reason. */
 
 void
-ngx_http_llm_moved(ngx_http_llm_ctx_t *ctx, ngx_http_llm_provider_t *provider,
+ngx_http_llm_moved(ngx_http_request_t *r, ngx_http_llm_provider_t *provider,
     llm_transition_t *tr, ngx_uint_t status)
 {
-    ngx_http_llm_transition(ctx->request->connection->log, provider, tr,
-                            status);
+    ngx_http_llm_transition_at(ngx_http_llm_log_circuits(r),
+                               r->connection->log, provider, tr, status);
 }
 
+
+/* The same where it is not a request that moved it. */
 
 void
 ngx_http_llm_transition(ngx_log_t *log, ngx_http_llm_provider_t *provider,
     llm_transition_t *tr, ngx_uint_t status)
+{
+    ngx_http_llm_transition_at(ngx_http_llm_log_circuits(NULL), log, provider,
+                               tr, status);
+}
+
+
+static void
+ngx_http_llm_transition_at(ngx_uint_t level, ngx_log_t *log,
+    ngx_http_llm_provider_t *provider, llm_transition_t *tr,
+    ngx_uint_t status)
 {
     if (tr->reason == LLM_REASON_NONE) {
         return;
@@ -225,7 +241,7 @@ ngx_http_llm_transition(ngx_log_t *log, ngx_http_llm_provider_t *provider,
     ngx_http_llm_note_transition(provider->record, tr, status);
 
     if (tr->to != LLM_CIRCUIT_OPEN) {
-        ngx_log_error(NGX_LOG_WARN, log, 0,
+        ngx_log_error(level, log, 0,
                       "llm: circuit of provider \"%V\" %s -> %s: %s",
                       &provider->name, llm_circuit_state_name(tr->from),
                       llm_circuit_state_name(tr->to),
@@ -233,7 +249,7 @@ ngx_http_llm_transition(ngx_log_t *log, ngx_http_llm_provider_t *provider,
         return;
     }
 
-    ngx_log_error(NGX_LOG_WARN, log, 0,
+    ngx_log_error(level, log, 0,
                   "llm: circuit of provider \"%V\" %s -> %s: %s, "
                   "for %uD.%03uDs",
                   &provider->name, llm_circuit_state_name(tr->from),

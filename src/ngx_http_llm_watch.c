@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_log.h"
 
 
 /*
@@ -303,7 +303,7 @@ ngx_http_llm_watch_end(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         ngx_http_llm_report_break(ctx, fault);
     }
 
-    ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+    ngx_log_error(ngx_http_llm_log_attempts(r), r->connection->log, 0,
                   "llm: provider \"%V\": %s in the answer",
                   &ctx->now.provider->name, ngx_http_llm_fault(fault));
 

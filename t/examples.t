@@ -361,6 +361,7 @@ subtest 'logging.conf' => sub {
         [ { outcome => 'ok', provider => 'openai', status => 200,
             attempts => 1, fallback => 0, upstream_status => 200,
             upstream_model => 'gpt-4.1', stream => 0, first_token => '',
+            waited => '0.000',
             input_tokens => 7, output_tokens => 3,
             cost => '0.000038' },
           sub { ask(CHAT) } ],
