@@ -142,6 +142,14 @@ static ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
       { "provider" }, NULL,
       "Time until an open circuit lets a request probe.", 0, NULL },
 
+    { "llm_addresses", "gauge", "providers", "addresses",
+      { "provider" }, NULL,
+      "Addresses of a provider's host; 0 where it is not found.", 0, NULL },
+
+    { "llm_addresses_passed_over", "gauge", "providers", "passed_over",
+      { "provider" }, NULL,
+      "Of these, those where connecting failed lately.", 0, NULL },
+
     { "llm_attempt_duration_seconds", "histogram", "providers", NULL,
       { "provider" }, NULL,
       "Time from sending a call to the end of its good answer.",

@@ -94,10 +94,12 @@ ngx_http_llm_target_cleanup(void *data)
 {
     ngx_http_llm_target_t *target = data;
 
+    if (target->timer.timer_set) {
+        ngx_del_timer(&target->timer);
+    }
+
     if (target->addrs) {
         ngx_free(target->addrs);
-        target->addrs = NULL;
-        target->naddrs = 0;
     }
 }
 
@@ -175,10 +177,6 @@ ngx_http_llm_target_good(ngx_http_llm_target_t *target,
     struct sockaddr *sockaddr)
 {
     ngx_http_llm_address_t  *address;
-
-    if (target->naddrs < 2) {
-        return;
-    }
 
     address = ngx_http_llm_target_find(target, sockaddr);
 
@@ -385,7 +383,9 @@ ngx_http_llm_target_set(ngx_http_llm_target_t *target,
                                           NGX_SOCKADDR_STRLEN, 1);
     }
 
-    ngx_http_llm_target_cleanup(target);
+    if (target->addrs) {
+        ngx_free(target->addrs);
+    }
 
     target->addrs = addrs;
     target->naddrs = set->n;
@@ -425,6 +425,7 @@ ngx_http_llm_target_describe(ngx_http_llm_target_t *target, json_t *o)
     json_object_set_new(dns, "ttl",
                         target->resolved ? json_integer(target->ttl)
                                          : json_null());
+    json_object_set_new(dns, "failures", json_integer(target->failures));
     json_object_set_new(dns, "error",
                         target->error
                         ? json_string(ngx_resolver_strerror(target->error))

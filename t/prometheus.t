@@ -137,6 +137,8 @@ sub expected {
                 $p->{state} eq $_ ? 1 : 0 ] } qw(closed open half_open)),
             [ 'llm_circuit_open_remaining_seconds', \%of,
                 $p->{time_until_retry} ],
+            [ 'llm_addresses', \%of, $p->{addresses} ],
+            [ 'llm_addresses_passed_over', \%of, $p->{passed_over} ],
             (map { [ 'llm_tokens_total', { %of, type => $_ },
                 $p->{tokens}{$_} ] } keys %{ $p->{tokens} }),
             [ 'llm_cost_usd_total', \%of, $p->{cost} ];
