@@ -14,6 +14,7 @@ BEGIN {
 }
 
 use LLM::Gateway;
+use LLM::NameServer;
 use LLM::TLS;
 
 use constant CHAT => '/v1/chat/completions';
@@ -162,6 +163,47 @@ subtest 'callers over HTTP/2' => sub {
     $gw->logged;
     is $gw->moved, 'a successful=2 failed=1 neutral=1 stream_errors=1,'
         . ' b successful=1';
+};
+
+subtest 'addresses that change' => sub {
+    my $dns  = LLM::NameServer->new;
+    my $port = $a->port;
+    my @all  = map { "127.0.0.$_" } 1 .. 60;
+
+    $a->behave('ok');
+    $dns->say('a.test' => { a => ['127.0.0.1'], ttl => 0 },
+        'many.test' => { a => \@all, ttl => 0, truncate => 1 },
+        'mute.test' => { silent => 1 });
+    my $named = LLM::Gateway->new(
+        providers => [ map { $_ => "endpoint http://$_.test:$port;" }
+            qw(a many mute gone) ],
+        http => "resolver @{[ $dns->address ]}; resolver_timeout 1s;",
+        log  => ['upstream_addr'],
+    );
+    ok $named->wait_for(sub {
+        $named->status('a')->{resolved} && $named->status('many')->{resolved};
+    }, 60);
+
+    for my $answer (
+        { a => [ '127.0.0.1', '127.0.0.2', '127.0.0.3' ] },
+        { rcode => 'SERVFAIL' }, { bytes => 'x' x 40 }, { silent => 1 },
+        { a => ['127.0.0.1'], aaaa => ['::1'] }, { a => ['127.0.0.1'] },
+    ) {
+        $dns->say('a.test' => { ttl => 0, %$answer });
+        ok $dns->wait_queries('a.test', 2, 60);
+        is $named->ask(undef, undef, timeout => 60)->status, 200 for 1 .. 3;
+    }
+    is $named->moved, 'a successful=18';
+
+    $a->behave('hang')->forget;
+    my $call = $named->call;
+    ok $a->wait_requests(1, 20);
+    $dns->say('a.test' => { a => ['127.0.0.2'], ttl => 0 });
+    ok $named->nginx->wait_log(qr/has 1 address now: 127.0.0.2/, 60);
+    $call->reset;
+    is $named->logged->{upstream_addr}, "127.0.0.1:$port",
+        'a call keeps the address that it has';
+    $named->done;
 };
 
 done_testing;
