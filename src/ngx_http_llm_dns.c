@@ -601,7 +601,7 @@ void
 ngx_http_llm_targets_lookup(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log)
 {
     uint64_t                  start;
-    ngx_uint_t                i, dead;
+    ngx_uint_t                i, dead, asked;
     ngx_http_llm_target_t    *target, **targetp;
 #if defined(__GLIBC__) && (NGX_LINUX)
     int                       retrans, retry;
@@ -626,11 +626,10 @@ ngx_http_llm_targets_lookup(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log)
             continue;
         }
 
+        asked = !dead || !target->follows;
         start = ngx_http_llm_stopwatch();
 
-        if ((!dead || !target->follows)
-            && ngx_http_llm_lookup(target, log) == NGX_OK)
-        {
+        if (asked && ngx_http_llm_lookup(target, log) == NGX_OK) {
             continue;
         }
 
@@ -639,8 +638,9 @@ ngx_http_llm_targets_lookup(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log)
         }
 
         ngx_log_error(NGX_LOG_WARN, log, 0,
-                      "host not found in \"%V\" \"%V\" in %V:%ui: "
+                      "host not %s in \"%V\" \"%V\" in %V:%ui: "
                       "%V is out of service until %s",
+                      asked ? "found" : "looked up, as no name server answers,",
                       &target->directive, &target->host, &target->file,
                       target->line, &target->owner,
                       target->follows ? "it is found" : "the next reload");
