@@ -33,6 +33,9 @@
 
 #define NGX_HTTP_LLM_VERSION  "0.1.0"
 
+/* the system's certificates */
+#define NGX_HTTP_LLM_CA_FILE  "/etc/ssl/certs/ca-certificates.crt"
+
 /* room behind the path of a unix socket for the pool's key, see upstream.c */
 #define NGX_HTTP_LLM_UNIX_PATH_MAX  95
 
@@ -136,6 +139,7 @@ struct ngx_http_llm_record_s {
     llm_budget_t                  budget;         /* of a route's retries */
     llm_vtime_t                   vtime;          /* of a route */
     _Atomic uint64_t              last_failure;   /* packed, see zone.c */
+    _Atomic uint64_t              told;           /* see ngx_http_llm_feed.c */
     ngx_http_llm_member_t        *members;        /* of a route */
     llm_window_t                 *retired;        /* freed by the next load */
     ngx_http_llm_record_t        *next;
@@ -164,6 +168,7 @@ typedef struct {
     ngx_http_llm_record_t        *records;
     ngx_http_llm_member_t        *members;        /* retired: freed by the */
     ngx_http_llm_failover_t      *failovers;      /* next load */
+    struct ngx_http_llm_posts_s  *posts;          /* of llm_alert */
 
     struct {                                      /* the file, see state.c */
         ngx_atomic_t              writer;         /* pid; 0: nobody writes */
@@ -370,6 +375,8 @@ typedef struct {
     ngx_array_t                   governed;       /* .._governed_t */
     ngx_array_t                   passes;         /* .._pass_t */
     ngx_array_t                   targets;        /* .._target_t * */
+    ngx_array_t                   receivers;      /* .._receiver_t * */
+    struct ngx_http_llm_feed_s   *feed;           /* in a worker */
     ngx_http_llm_dns_t           *dns;            /* NULL: is not needed */
     ngx_http_llm_complexity_t    *complexity;
     ngx_uint_t                    generation;
@@ -642,6 +649,24 @@ char *ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words,
 /* provider: llm_provider {} */
 
 char *ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_endpoint(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_model(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_timeout(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_price(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_limit(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_classify(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_llm_add_header(ngx_conf_t *cf,
     ngx_http_llm_provider_t *provider, ngx_str_t *name, ngx_str_t *value,
     ngx_uint_t literal);
@@ -681,6 +706,11 @@ ngx_int_t ngx_http_llm_governed_init(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
 ngx_int_t ngx_http_llm_governed_unveil(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
+
+/* key: secrets, from where they are */
+
+char *ngx_http_llm_secret(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *secret,
+    ngx_uint_t *literal);
 
 /* header: finding, adding, secrets */
 

@@ -18,9 +18,6 @@
  */
 
 
-#define NGX_HTTP_LLM_CA_FILE  "/etc/ssl/certs/ca-certificates.crt"
-
-
 typedef struct ngx_http_llm_level_s  ngx_http_llm_level_t;
 
 struct ngx_http_llm_level_s {

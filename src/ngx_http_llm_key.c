@@ -12,11 +12,9 @@
  */
 
 
-static char *ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_str_t *key, ngx_uint_t *literal);
-static char *ngx_http_llm_key_env(ngx_conf_t *cf, ngx_str_t *name,
+static char *ngx_http_llm_secret_env(ngx_conf_t *cf, ngx_str_t *name,
     ngx_str_t *key);
-static char *ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name,
+static char *ngx_http_llm_secret_file(ngx_conf_t *cf, ngx_str_t *name,
     ngx_str_t *key);
 
 
@@ -89,7 +87,7 @@ ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    rv = ngx_http_llm_key_value(cf, &value[1], &key, &literal);
+    rv = ngx_http_llm_secret(cf, &value[1], &key, &literal);
     if (rv != NGX_CONF_OK) {
         return rv;
     }
@@ -118,31 +116,33 @@ ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 /*
- * What env:, file: or a string stand for.  An error never shows the value:
- * it may be the key itself.
+ * What env:, file: or a string stand for, in the directive at hand.  An error
+ * never shows the value: it may be the key itself.
  */
 
-static char *
-ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *key,
+char *
+ngx_http_llm_secret(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *key,
     ngx_uint_t *literal)
 {
     char        *rv;
     size_t       i;
-    ngx_str_t    name;
+    ngx_str_t    name, *directive;
 
     *literal = 1;
+
+    directive = cf->args->elts;
 
     if (ngx_strncmp(value->data, "env:", 4) == 0) {
         name.data = value->data + 4;
         name.len = value->len - 4;
 
-        rv = ngx_http_llm_key_env(cf, &name, key);
+        rv = ngx_http_llm_secret_env(cf, &name, key);
 
     } else if (ngx_strncmp(value->data, "file:", 5) == 0) {
         name.data = value->data + 5;
         name.len = value->len - 5;
 
-        rv = ngx_http_llm_key_file(cf, &name, key);
+        rv = ngx_http_llm_secret_file(cf, &name, key);
 
     } else {
         *literal = 0;
@@ -152,8 +152,8 @@ ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *key,
 
         if (key->len == 0) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "empty key in \"api_key\": expected \"env:NAME\""
-                               ", \"file:PATH\", \"client\" or a string");
+                               "empty value in \"%V\": expected \"env:NAME\", "
+                               "\"file:PATH\" or a string", directive);
             return NGX_CONF_ERROR;
         }
     }
@@ -165,8 +165,8 @@ ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *key,
     for (i = 0; i < key->len; i++) {
         if (key->data[i] < 0x20 || key->data[i] == 0x7f) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "the key of \"api_key\" holds a control "
-                               "character: expected one line of text");
+                               "a value of \"%V\" holds a control character: "
+                               "expected one line of text", directive);
             return NGX_CONF_ERROR;
         }
     }
@@ -176,7 +176,7 @@ ngx_http_llm_key_value(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *key,
 
 
 static char *
-ngx_http_llm_key_env(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
+ngx_http_llm_secret_env(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
 {
     char  **e;
 
@@ -201,16 +201,16 @@ ngx_http_llm_key_env(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
     }
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "environment variable \"%V\" of \"api_key\" is not set "
+                       "environment variable \"%V\" of \"%V\" is not set "
                        "or empty: expected it in the environment nginx was "
-                       "started with", name);
+                       "started with", name, cf->args->elts);
 
     return NGX_CONF_ERROR;
 }
 
 
 static char *
-ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
+ngx_http_llm_secret_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
 {
     u_char     buf[4097];
     ssize_t    n;
@@ -224,8 +224,8 @@ ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
 
     if (fd == NGX_INVALID_FILE) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "file \"%V\" of \"api_key\" can not be opened",
-                           name);
+                           "file \"%V\" of \"%V\" can not be opened",
+                           name, cf->args->elts);
         return NGX_CONF_ERROR;
     }
 
@@ -238,8 +238,9 @@ ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
 
     if (n == -1 || n == (ssize_t) sizeof(buf)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
-                           "file \"%V\" of \"api_key\" can not be read or is "
-                           "longer than %uz bytes", name, sizeof(buf) - 1);
+                           "file \"%V\" of \"%V\" can not be read or is "
+                           "longer than %uz bytes", name, cf->args->elts,
+                           sizeof(buf) - 1);
         return NGX_CONF_ERROR;
     }
 
@@ -249,7 +250,8 @@ ngx_http_llm_key_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
 
     if (n == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "file \"%V\" of \"api_key\" is empty", name);
+                           "file \"%V\" of \"%V\" is empty", name,
+                           cf->args->elts);
         return NGX_CONF_ERROR;
     }
 

@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_llm_alert.h"
 #include "ngx_http_llm_connect.h"
 #include "ngx_http_llm_curl.h"
 #include "ngx_http_llm_log.h"
@@ -33,26 +34,6 @@ static ngx_int_t ngx_http_llm_init_module(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_llm_init_process(ngx_cycle_t *cycle);
 static void ngx_http_llm_exit_process(ngx_cycle_t *cycle);
 static void ngx_http_llm_exit_master(ngx_cycle_t *cycle);
-
-
-extern char *ngx_http_llm_endpoint(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-extern char *ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-extern char *ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-extern char *ngx_http_llm_model(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-extern char *ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-extern char *ngx_http_llm_timeout(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-extern char *ngx_http_llm_price(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-extern char *ngx_http_llm_limit(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-extern char *ngx_http_llm_classify(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 
 
 static ngx_command_t  ngx_http_llm_commands[] = {
@@ -145,6 +126,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_1MORE,
       ngx_http_llm_limit,
       NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_alert"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_alert,
+      NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
 
@@ -497,6 +485,9 @@ ngx_http_llm_create_main_conf(ngx_conf_t *cf)
         || ngx_array_init(&mcf->passes, cf->pool, 4,
                           sizeof(ngx_http_llm_pass_t))
            != NGX_OK
+        || ngx_array_init(&mcf->receivers, cf->pool, 2,
+                          sizeof(ngx_http_llm_receiver_t *))
+           != NGX_OK
         || ngx_array_init(&mcf->targets, cf->pool, 4,
                           sizeof(ngx_http_llm_target_t *))
            != NGX_OK)
@@ -646,7 +637,9 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     ngx_http_llm_resolve_start(cycle, mcf);
     ngx_http_llm_state_start(cycle, mcf);
 
-    if (mcf->calls && ngx_http_llm_curl_init(cycle) != NGX_OK) {
+    if ((mcf->calls && ngx_http_llm_curl_init(cycle) != NGX_OK)
+        || ngx_http_llm_feed_start(cycle, mcf) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -665,6 +658,7 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
         return;
     }
 
+    ngx_http_llm_feed_stop(mcf);
     ngx_http_llm_curl_exit();
 
     ngx_http_llm_zone_leave(mcf);

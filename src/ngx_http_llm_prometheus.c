@@ -114,6 +114,18 @@ static ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
     { "llm_attempts_total", "counter", "providers", "neutral_calls",
       { "provider", "outcome" }, "neutral", NULL, 0, NULL },
 
+    { "llm_alerts_total", "counter", "alerts", "delivered",
+      { "receiver", "result" }, "delivered",
+      "Events that receivers of alerts were told, or never will be.",
+      0, NULL },
+
+    { "llm_alerts_total", "counter", "alerts", "dropped",
+      { "receiver", "result" }, "dropped", NULL, 0, NULL },
+
+    { "llm_alert_failures_total", "counter", "alerts", "failures",
+      { "receiver" }, NULL,
+      "Messages that a receiver of alerts did not take.", 0, NULL },
+
     { "llm_in_flight", "gauge", "providers", "in_flight",
       { "provider" }, NULL,
       "Calls to a provider that have no verdict yet.", 0, NULL },

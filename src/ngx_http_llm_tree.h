@@ -53,6 +53,15 @@ typedef struct {
 } ngx_http_llm_format_t;
 
 
+/* a counter, and where it stands */
+
+typedef struct {
+    const char  *object;                          /* NULL: not in one */
+    const char  *name;
+    unsigned     counter;
+} ngx_http_llm_field_t;
+
+
 extern ngx_http_llm_format_t  ngx_http_llm_json_format;
 extern ngx_http_llm_format_t  ngx_http_llm_prometheus_format;
 
@@ -62,7 +71,12 @@ extern ngx_http_llm_format_t  ngx_http_llm_prometheus_format;
 ngx_int_t ngx_http_llm_describe(ngx_http_llm_page_t *page,
     ngx_http_llm_format_t *format, ngx_uint_t changes);
 json_t *ngx_http_llm_describe_provider(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_provider_t *provider, ngx_uint_t changes);
+    void *provider, ngx_uint_t changes);
+json_t *ngx_http_llm_describe_route(ngx_http_llm_main_conf_t *mcf,
+    void *route, ngx_uint_t changes);
+void ngx_http_llm_describe_usage(uint64_t *usage, json_t *o);
+void ngx_http_llm_describe_fields(ngx_http_llm_field_t *fields, ngx_uint_t n,
+    uint64_t *total, json_t *o);
 
 void ngx_http_llm_describe_last(ngx_http_llm_record_t *record,
     uint64_t *calls, json_t *o);

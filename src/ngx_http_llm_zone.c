@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_llm_alert.h"
 #include "ngx_http_llm_member.h"
 #include "ngx_http_llm_observe.h"
 #include "ngx_http_llm_resolve.h"
@@ -21,7 +22,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d08
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d09
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
@@ -140,6 +141,8 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 
     shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
 
+    previous = NULL;
+
     if (omcf == NULL && !shm_zone->shm.exists) {
 
         if (ngx_http_llm_zone_create(shm_zone, shpool) != NGX_OK) {
@@ -199,7 +202,9 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         }
     }
 
-    if (ngx_http_llm_observe_records(mcf, shpool) != NGX_OK) {
+    if (ngx_http_llm_observe_records(mcf, shpool) != NGX_OK
+        || ngx_http_llm_alert_zone(mcf, shpool, previous) != NGX_OK)
+    {
         return ngx_http_llm_zone_no_memory(shm_zone);
     }
 
@@ -355,6 +360,7 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
         record->last_failure = old->last_failure;
         record->latency = old->latency;
         record->known = old->known;
+        record->told = old->told;
 
         if (record->kind == NGX_HTTP_LLM_PROVIDER) {
 

@@ -606,6 +606,7 @@ sub status {
         resolver 127.0.0.1:{{port:nobody}};
         llm_zone llm:1m state=state;
         llm_observe on failure_threshold=1;
+        llm_alert http://127.0.0.1:{{port:provider}};
         llm_provider p {
             endpoint http://127.0.0.1:{{port:provider}};
             circuit  failure_threshold=1;
@@ -701,7 +702,8 @@ sub whole {
     $http .= "llm_provider $_ { endpoint https://127.0.0.1:9/v1; }\n"
         for grep { !$provider{$_} } sort keys %asked;
 
-    $nginx->env($_ => 'a key') for $http =~ /\benv:(\w+)/g;
+    $nginx->env($_ => /WEBHOOK/ ? 'https://127.0.0.1/hook' : 'a key')
+        for $http =~ /\benv:(\w+)/g;
 
     $http =~ s{/var/cache/nginx/\w+}{\{\{prefix\}\}/cache}g;
 

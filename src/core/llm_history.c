@@ -22,11 +22,34 @@ llm_history_add(llm_history_t *h, const llm_history_entry_t *e)
 }
 
 
+/* false: taken, not written yet */
+static bool
+llm_history_entry(const llm_history_t *h, uint64_t i, llm_history_entry_t *e)
+{
+    uint64_t word;
+
+    word = atomic_load_explicit(&h->entry[i % LLM_HISTORY],
+        memory_order_acquire);
+
+    if (word == 0) {
+        return false;
+    }
+
+    e->time = word & LLM_HISTORY_TIME;
+    e->from = (llm_circuit_state_t) (word >> 44 & 3);
+    e->to = (llm_circuit_state_t) (word >> 46 & 3);
+    e->reason = (llm_reason_t) (word >> 48 & 63);
+    e->status = (unsigned) (word >> 54);
+
+    return true;
+}
+
+
 unsigned
 llm_history_read(const llm_history_t *h, llm_history_entry_t *e, unsigned n)
 {
     unsigned count;
-    uint64_t i, next, word;
+    uint64_t i, next;
 
     next = atomic_load_explicit(&h->next, memory_order_acquire);
 
@@ -38,22 +61,27 @@ llm_history_read(const llm_history_t *h, llm_history_entry_t *e, unsigned n)
 
     for (i = next > n ? next - n : 0; i < next; i++) {
 
-        word = atomic_load_explicit(&h->entry[i % LLM_HISTORY],
-            memory_order_acquire);
-
-        if (word == 0) {
-            continue; /* taken, not written yet */
+        if (llm_history_entry(h, i, &e[count])) {
+            count++;
         }
-
-        e[count].time = word & LLM_HISTORY_TIME;
-        e[count].from = (llm_circuit_state_t) (word >> 44 & 3);
-        e[count].to = (llm_circuit_state_t) (word >> 46 & 3);
-        e[count].reason = (llm_reason_t) (word >> 48 & 63);
-        e[count].status = (unsigned) (word >> 54);
-        count++;
     }
 
     return count;
+}
+
+
+bool
+llm_history_at(const llm_history_t *h, uint64_t i, llm_history_entry_t *e)
+{
+    uint64_t next;
+
+    next = atomic_load_explicit(&h->next, memory_order_acquire);
+
+    if (i >= next || next - i > LLM_HISTORY) {
+        return false;
+    }
+
+    return llm_history_entry(h, i, e);
 }
 
 

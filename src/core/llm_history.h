@@ -40,6 +40,13 @@ void llm_history_add(llm_history_t *h, const llm_history_entry_t *e);
 unsigned llm_history_read(const llm_history_t *h, llm_history_entry_t *e,
     unsigned n);
 
+/*
+ * Reads the entry of the i-th transition ever, from 0; false if it is not
+ * written yet, or no longer there.  One that was taken only now may still
+ * hold the transition of 64 before: ask for what was there a moment ago.
+ */
+bool llm_history_at(const llm_history_t *h, uint64_t i, llm_history_entry_t *e);
+
 /* Copies the entries into a history that nobody else knows yet. */
 void llm_history_copy(llm_history_t *to, const llm_history_t *from);
 

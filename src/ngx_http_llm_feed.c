@@ -1,0 +1,449 @@
+
+/*
+ * Copyright (C) The nginx-llm authors
+ */
+
+
+#include "ngx_http_llm_alert.h"
+
+
+/*
+ * From the histories of circuits to events for receivers, in one worker.  An
+ * outage is told when it begins and when it is over: what a circuit does in
+ * between is no news.
+ *
+ * A record's word "told" says how far that was done: of a provider, how many
+ * changes of its history; of a route, since when it has no provider, 0: it
+ * has one.
+ */
+
+
+#define NGX_HTTP_LLM_FEED_TICK  500               /* ms */
+
+
+static void ngx_http_llm_feed_tick(ngx_event_t *ev);
+static void ngx_http_llm_feed_begin(ngx_http_llm_feed_t *feed);
+static void ngx_http_llm_feed_end(ngx_http_llm_feed_t *feed);
+static void ngx_http_llm_feed_provider(ngx_http_llm_feed_t *feed,
+    ngx_uint_t n);
+static ngx_uint_t ngx_http_llm_feed_news(llm_history_entry_t *change);
+static uint64_t ngx_http_llm_feed_lasted(llm_history_t *history, uint64_t i,
+    uint64_t end);
+static void ngx_http_llm_feed_route(ngx_http_llm_feed_t *feed, ngx_uint_t n);
+static ngx_uint_t ngx_http_llm_feed_out(ngx_http_llm_feed_t *feed,
+    ngx_http_llm_provider_t *provider);
+static void ngx_http_llm_feed_add(ngx_http_llm_feed_t *feed,
+    ngx_http_llm_event_t *event);
+
+
+ngx_int_t
+ngx_http_llm_feed_start(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_feed_t       *feed;
+    ngx_http_llm_receiver_t  **receiver;
+
+    if (mcf->receivers.nelts == 0) {
+        return NGX_OK;
+    }
+
+    feed = ngx_pcalloc(cycle->pool, sizeof(ngx_http_llm_feed_t));
+    if (feed == NULL) {
+        return NGX_ERROR;
+    }
+
+    feed->mcf = mcf;
+
+    feed->queued = ngx_pcalloc(cycle->pool,
+                               mcf->providers.nelts * sizeof(uint64_t));
+    feed->seen = ngx_pcalloc(cycle->pool,
+                             mcf->providers.nelts * sizeof(uint64_t));
+    feed->down = ngx_pcalloc(cycle->pool, mcf->routes.nelts);
+    feed->down_seen = ngx_pcalloc(cycle->pool, mcf->routes.nelts);
+
+    if (feed->queued == NULL || feed->seen == NULL || feed->down == NULL
+        || feed->down_seen == NULL)
+    {
+        return NGX_ERROR;
+    }
+
+    receiver = mcf->receivers.elts;
+
+    for (i = 0; i < mcf->receivers.nelts; i++) {
+        receiver[i]->feed = feed;
+    }
+
+    mcf->feed = feed;
+
+    feed->dummy.fd = (ngx_socket_t) -1;
+
+    feed->timer.handler = ngx_http_llm_feed_tick;
+    feed->timer.data = &feed->dummy;
+    feed->timer.log = cycle->log;
+    feed->timer.cancelable = 1;
+
+    feed->dummy.data = feed;
+
+    ngx_add_timer(&feed->timer, NGX_HTTP_LLM_FEED_TICK);
+
+    return NGX_OK;
+}
+
+
+/* The worker leaves: whoever comes next goes on from what was told. */
+
+void
+ngx_http_llm_feed_stop(ngx_http_llm_main_conf_t *mcf)
+{
+    if (mcf->feed == NULL) {
+        return;
+    }
+
+    if (mcf->feed->timer.timer_set) {
+        ngx_del_timer(&mcf->feed->timer);
+    }
+
+    ngx_http_llm_feed_end(mcf->feed);
+
+    mcf->feed = NULL;
+}
+
+
+static void
+ngx_http_llm_feed_tick(ngx_event_t *ev)
+{
+    ngx_uint_t                 i;
+    ngx_connection_t          *c;
+    ngx_http_llm_feed_t       *feed;
+    ngx_http_llm_main_conf_t  *mcf;
+    ngx_http_llm_receiver_t  **receiver;
+
+    c = ev->data;
+    feed = c->data;
+    mcf = feed->mcf;
+
+    /* whoever comes after a worker that died has its number */
+
+    if (ngx_exiting || ngx_worker != 0) {
+        ngx_http_llm_feed_end(feed);
+
+    } else {
+
+        ngx_http_llm_feed_begin(feed);
+
+        for (i = 0; i < mcf->providers.nelts; i++) {
+            ngx_http_llm_feed_provider(feed, i);
+        }
+
+        for (i = 0; i < mcf->routes.nelts; i++) {
+            ngx_http_llm_feed_route(feed, i);
+        }
+
+        receiver = mcf->receivers.elts;
+
+        for (i = 0; i < mcf->receivers.nelts; i++) {
+            ngx_http_llm_tell(receiver[i]);
+        }
+
+        ngx_http_llm_feed_told(feed);
+    }
+
+    if (!ngx_exiting) {
+        ngx_add_timer(ev, NGX_HTTP_LLM_FEED_TICK);
+    }
+}
+
+
+/* This worker is the one from now on. */
+
+static void
+ngx_http_llm_feed_begin(ngx_http_llm_feed_t *feed)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_route_t     **route;
+    ngx_http_llm_provider_t  **provider;
+
+    if (feed->mine) {
+        return;
+    }
+
+    feed->mine = 1;
+
+    provider = feed->mcf->providers.elts;
+
+    for (i = 0; i < feed->mcf->providers.nelts; i++) {
+        feed->queued[i] = provider[i]->record->told;
+        feed->seen[i] = provider[i]->record->history.next;
+    }
+
+    route = feed->mcf->routes.elts;
+
+    for (i = 0; i < feed->mcf->routes.nelts; i++) {
+        feed->down[i] = route[i]->record->told != 0;
+        feed->down_seen[i] = feed->down[i];
+    }
+}
+
+
+static void
+ngx_http_llm_feed_end(ngx_http_llm_feed_t *feed)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_receiver_t  **receiver;
+
+    if (!feed->mine) {
+        return;
+    }
+
+    feed->mine = 0;
+
+    receiver = feed->mcf->receivers.elts;
+
+    for (i = 0; i < feed->mcf->receivers.nelts; i++) {
+        ngx_http_llm_tell_stop(receiver[i]);
+        receiver[i]->at = feed->tail;
+    }
+
+    feed->head = feed->tail;
+}
+
+
+/*
+ * What its circuit did.  Only what was there at the last turn is read: by
+ * now it is written, whoever did so.
+ */
+
+static void
+ngx_http_llm_feed_provider(ngx_http_llm_feed_t *feed, ngx_uint_t n)
+{
+    uint64_t                   i, seen, old;
+    llm_history_t             *history;
+    llm_history_entry_t        change;
+    ngx_http_llm_event_t       event;
+    ngx_http_llm_provider_t  **provider;
+
+    provider = feed->mcf->providers.elts;
+    history = &provider[n]->record->history;
+
+    seen = feed->seen[n];
+    feed->seen[n] = history->next;
+
+    if (feed->queued[n] > seen) {
+
+        /* the history begins anew */
+
+        feed->queued[n] = 0;
+    }
+
+    old = ngx_http_llm_wall_clock() - NGX_HTTP_LLM_ALERT_OLD * 1000;
+
+    for (i = feed->queued[n]; i < seen; i++) {
+
+        if (!llm_history_at(history, i, &change) || change.time < old) {
+            continue;
+        }
+
+        ngx_memzero(&event, sizeof(ngx_http_llm_event_t));
+
+        event.what = ngx_http_llm_feed_news(&change);
+
+        if (event.what == 0) {
+            continue;
+        }
+
+        event.time = change.time;
+        event.provider = provider[n];
+        event.reason = change.reason;
+        event.status = change.status;
+        event.told = i + 1;
+        event.over = change.to == LLM_CIRCUIT_CLOSED;
+
+        if (event.over) {
+            event.lasted = ngx_http_llm_feed_lasted(history, i, change.time);
+        }
+
+        ngx_http_llm_feed_add(feed, &event);
+    }
+
+    feed->queued[n] = seen;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_feed_news(llm_history_entry_t *change)
+{
+    ngx_uint_t  what;
+
+    what = 0;
+
+    if (change->to == LLM_CIRCUIT_OPEN) {
+
+        if (change->from == LLM_CIRCUIT_CLOSED) {
+            what |= NGX_HTTP_LLM_ALERT_OPEN;
+        }
+
+        if (change->reason == LLM_REASON_CREDENTIAL) {
+            what |= NGX_HTTP_LLM_ALERT_CREDENTIAL;
+        }
+
+    } else if (change->to == LLM_CIRCUIT_CLOSED
+               && change->from != LLM_CIRCUIT_CLOSED)
+    {
+        what |= NGX_HTTP_LLM_ALERT_CLOSE;
+    }
+
+    return what;
+}
+
+
+/* Since the circuit opened last; 0: not known any more. */
+
+static uint64_t
+ngx_http_llm_feed_lasted(llm_history_t *history, uint64_t i, uint64_t end)
+{
+    llm_history_entry_t  change;
+
+    while (i-- > 0 && llm_history_at(history, i, &change)) {
+
+        if (change.from == LLM_CIRCUIT_CLOSED
+            && change.to == LLM_CIRCUIT_OPEN)
+        {
+            return end > change.time ? end - change.time : 0;
+        }
+    }
+
+    return 0;
+}
+
+
+/*
+ * Whether all its circuits are open; told a turn later, behind what they did
+ * themselves.
+ */
+
+static void
+ngx_http_llm_feed_route(ngx_http_llm_feed_t *feed, ngx_uint_t n)
+{
+    ngx_uint_t              i, down;
+    ngx_http_llm_use_t     *use;
+    ngx_http_llm_event_t    event;
+    ngx_http_llm_route_t  **route;
+
+    route = feed->mcf->routes.elts;
+    use = route[n]->uses.elts;
+
+    down = 1;
+
+    for (i = 0; down && i < route[n]->uses.nelts; i++) {
+        down = ngx_http_llm_feed_out(feed, use[i].provider);
+    }
+
+    if (down != feed->down_seen[n] || down == feed->down[n]) {
+        feed->down_seen[n] = (unsigned char) down;
+        return;
+    }
+
+    feed->down[n] = (unsigned char) down;
+
+    ngx_memzero(&event, sizeof(ngx_http_llm_event_t));
+
+    event.what = NGX_HTTP_LLM_ALERT_ALL_OPEN;
+    event.time = ngx_http_llm_wall_clock();
+    event.route = route[n];
+    event.told = down ? event.time : 0;
+    event.over = !down;
+
+    if (!down && route[n]->record->told) {
+        event.lasted = event.time - route[n]->record->told;
+    }
+
+    ngx_http_llm_feed_add(feed, &event);
+}
+
+
+/* Half-open is not yet well again; an operator may say otherwise. */
+
+static ngx_uint_t
+ngx_http_llm_feed_out(ngx_http_llm_feed_t *feed,
+    ngx_http_llm_provider_t *provider)
+{
+    uint64_t            left;
+    llm_circuit_view_t  view;
+
+    switch (llm_circuit_admin_now(&provider->record->circuit,
+                                  ngx_http_llm_time(feed->mcf), &left))
+    {
+
+    case LLM_ADMIN_OPEN:
+        return 1;
+
+    case LLM_ADMIN_DISABLED:
+    case LLM_ADMIN_OBSERVE:
+        return 0;
+
+    default:
+        break;
+    }
+
+    llm_circuit_view(&provider->record->circuit, &provider->circuit,
+                     ngx_http_llm_now(feed->mcf), &view);
+
+    return view.state != LLM_CIRCUIT_CLOSED;
+}
+
+
+/* Where the queue is full its oldest event goes. */
+
+static void
+ngx_http_llm_feed_add(ngx_http_llm_feed_t *feed, ngx_http_llm_event_t *event)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_receiver_t  **receiver;
+
+    if (feed->tail - feed->head == NGX_HTTP_LLM_ALERT_QUEUE) {
+
+        receiver = feed->mcf->receivers.elts;
+
+        for (i = 0; i < feed->mcf->receivers.nelts; i++) {
+            if (receiver[i]->at == feed->head) {
+                ngx_http_llm_tell_drop(receiver[i]);
+            }
+        }
+
+        ngx_http_llm_feed_told(feed);
+    }
+
+    *ngx_http_llm_feed_event(feed, feed->tail) = *event;
+
+    feed->tail++;
+}
+
+
+/* Takes off what all receivers have, and says so in the records. */
+
+void
+ngx_http_llm_feed_told(ngx_http_llm_feed_t *feed)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_event_t      *event;
+    ngx_http_llm_record_t     *record;
+    ngx_http_llm_receiver_t  **receiver;
+
+    receiver = feed->mcf->receivers.elts;
+
+    for ( /* void */ ; feed->head < feed->tail; feed->head++) {
+
+        for (i = 0; i < feed->mcf->receivers.nelts; i++) {
+            if (receiver[i]->at == feed->head) {
+                return;
+            }
+        }
+
+        event = ngx_http_llm_feed_event(feed, feed->head);
+
+        record = event->provider ? event->provider->record
+                                 : event->route->record;
+
+        record->told = event->told;
+    }
+}
