@@ -187,7 +187,7 @@ ngx_http_llm_scan_result(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ctx->answers = ngx_min(json->n, NGX_HTTP_LLM_MAX_ANSWERS);
     ctx->estimate.output *= ctx->answers;
 
-    if (json->model == LLM_JSON_STRING_VALUE && !json->model_too_long
+    if (json->model == LLM_JSON_STRING_VALUE && !json->model_unfit
         && json->model_len)
     {
         ctx->model.len = json->model_len;
@@ -225,8 +225,8 @@ ngx_http_llm_scan_result(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 
     if (json->model == LLM_JSON_STRING_VALUE) {
         return ngx_http_llm_invalid(r, ctx, "\"model\" is expected to be a "
-                                    "string of 1 to %d bytes.",
-                                    LLM_JSON_STRING);
+                                    "string of 1 to %d bytes without control "
+                                    "characters.", LLM_JSON_STRING);
     }
 
     return ngx_http_llm_invalid(r, ctx, "\"model\" is expected to be a "

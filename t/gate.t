@@ -214,6 +214,8 @@ my @no_request = (
     [ '257 bytes',         '{"model":"' . 'm' x 257 . '"}',
         qr/1 to 256 bytes/ ],
     [ 'a NUL in the model', '{"model":"gpt\\u0000"}', qr/1 to 256 bytes/ ],
+    [ 'a new line in the model', '{"model":"gpt\\r\\nEvil: 1"}',
+        qr/without control characters/ ],
     [ 'the last model is none', '{"model":"gpt-4.1","model":1}',
         qr/"model".*a string/ ],
 );
@@ -333,10 +335,10 @@ subtest 'requests without JSON go to the first that admits' => sub {
 
 subtest 'a model that nobody serves' => sub {
     $_->forget for values %p;
-    my $r = $http->post($CHAT, { model => "gpt-5 \"x\"\n" });
+    my $r = $http->post($CHAT, { model => 'gpt-5 "x"\\' });
     is $r->status, 404;
     is_deeply $r->json->{error}, {
-        message => qq(No provider serves the model "gpt-5 "x"\n".),
+        message => 'No provider serves the model "gpt-5 "x"\\".',
         type    => 'invalid_request_error',
         param   => 'model',
         code    => 'model_not_found',

@@ -85,7 +85,7 @@ llm_json_init(llm_json_t *j)
     j->root = LLM_JSON_ABSENT;
     j->model = LLM_JSON_ABSENT;
     j->stream = LLM_JSON_ABSENT;
-    j->model_too_long = false;
+    j->model_unfit = false;
     j->model_len = 0;
     j->model_start = 0;
     j->model_end = 0;
@@ -264,7 +264,7 @@ llm_json_value(llm_json_reader_t *r, unsigned what, llm_json_type_t type,
     }
 
     j->model = type;
-    j->model_too_long = false;
+    j->model_unfit = false;
     j->model_len = 0;
     j->model_start = 0;
     j->model_end = 0;
@@ -275,6 +275,22 @@ llm_json_value(llm_json_reader_t *r, unsigned what, llm_json_type_t type,
 
     j->model_start = offset;
     return true;
+}
+
+
+/* A name goes into headers and logs, where these would begin a new line. */
+static bool
+llm_json_has_control(const uint8_t *s, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        if (s[i] < 0x20 || s[i] == 0x7f) {
+            return true;
+        }
+    }
+
+    return false;
 }
 
 
@@ -290,10 +306,10 @@ llm_json_text(llm_json_reader_t *r, unsigned what, const uint8_t *s, size_t n)
         return;
     }
 
-    if (j->model_too_long || n > LLM_JSON_STRING - j->model_len
-        || memchr(s, '\0', n) != NULL)
+    if (j->model_unfit || n > LLM_JSON_STRING - j->model_len
+        || llm_json_has_control(s, n))
     {
-        j->model_too_long = true;
+        j->model_unfit = true;
         j->model_len = 0;
         return;
     }

@@ -55,8 +55,8 @@ typedef struct {
     llm_json_type_t root;   /* of the document; members: only of an object */
     llm_json_type_t model;  /* type of the member "model" */
     llm_json_type_t stream; /* type of the member "stream" */
-    bool model_too_long;    /* over LLM_JSON_STRING bytes, or holds a NUL:
-                               no value is kept, model_len is 0 */
+    bool model_unfit;       /* over LLM_JSON_STRING bytes, or holds a control
+                               character: no value is kept, model_len is 0 */
     size_t model_len;       /* of the decoded string; 0 if it is no string */
     uint8_t model_value[LLM_JSON_STRING]; /* decoded, UTF-8, no final NUL */
     uint64_t model_start; /* offset of the opening quote in the body */

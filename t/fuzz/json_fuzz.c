@@ -76,7 +76,7 @@ check_same(const llm_json_t *a, const llm_json_t *b)
     check(a->max_tokens == b->max_tokens && a->n == b->n);
     check(a->stream_options == b->stream_options);
     check(a->include_usage == b->include_usage);
-    check(a->model_too_long == b->model_too_long);
+    check(a->model_unfit == b->model_unfit);
     check(a->model_start == b->model_start);
     check(a->model_end == b->model_end);
     check(a->model_len == b->model_len);
@@ -118,7 +118,7 @@ check_model(const llm_json_t *j, const uint8_t *p, size_t len)
 
     check(again.error == NULL && again.model == LLM_JSON_STRING_VALUE);
     check(again.model_start == 9 && again.model_end == 9 + n);
-    check(again.model_too_long == j->model_too_long);
+    check(again.model_unfit == j->model_unfit);
     check(again.model_len == j->model_len);
     check(memcmp(again.model_value, j->model_value, j->model_len) == 0);
 }

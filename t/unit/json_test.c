@@ -120,7 +120,7 @@ assert_model(const char *text, const char *model, size_t from, size_t to)
 
     assert_int_equal(scan(&j, text), LLM_JSON_OK);
     assert_int_equal(j.model, LLM_JSON_STRING_VALUE);
-    assert_false(j.model_too_long);
+    assert_false(j.model_unfit);
     assert_int_equal(j.model_len, strlen(model));
     assert_memory_equal(j.model_value, model, strlen(model));
     assert_int_equal(j.model_start, from);
@@ -242,7 +242,7 @@ the_last_of_duplicates_counts_with_all_its_parts(void **state)
     assert_int_equal(j.model_len, 0);
     assert_int_equal(j.model_start, 0);
     assert_int_equal(j.model_end, 0);
-    assert_false(j.model_too_long);
+    assert_false(j.model_unfit);
 }
 
 
@@ -466,10 +466,9 @@ a_model_is_decoded(void **state)
 {
     (void) state;
 
-    assert_model("{\"model\":\"a\\\"\\\\\\/\\b\\f\\n\\r\\tz\"}",
-        "a\"\\/\b\f\n\r\tz", 9, 29);
-    assert_model("{\"model\":\"\\u007f\\u0080\\u07FF\\u0800\\uffff\"}",
-        "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf", 9, 41);
+    assert_model("{\"model\":\"a\\\"\\\\\\/z\"}", "a\"\\/z", 9, 19);
+    assert_model("{\"model\":\"\\u007e\\u0080\\u07FF\\u0800\\uffff\"}",
+        "~\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf", 9, 41);
     assert_model("{\"model\":\"\\ud800\\udc00-\\uDBFF\\uDFFF\"}",
         "\xf0\x90\x80\x80-\xf4\x8f\xbf\xbf", 9, 36);
     assert_model("{\"model\":\"\xc3\xa9 \xff\"}", "\xc3\xa9 \xff", 9, 15);
@@ -488,20 +487,40 @@ a_model_of_256_bytes_is_kept_and_a_longer_one_told(void **state)
     for (i = 250; i <= 300; i++) {
         snprintf(text, sizeof(text), "{\"model\":\"\\u0041%0*d\"}", i - 1, 0);
         assert_int_equal(scan(&j, text), LLM_JSON_OK);
-        assert_int_equal(j.model_too_long, i > 256);
+        assert_int_equal(j.model_unfit, i > 256);
         assert_int_equal(j.model_len, (i > 256) ? 0 : i);
         assert_int_equal(j.model_end, 9 + 1 + 6 + i - 1 + 1);
     }
-
-    assert_int_equal(scan(&j, "{\"model\":\"a\\u0000b\"}"), LLM_JSON_OK);
-    assert_true(j.model_too_long);
-    assert_int_equal(j.model_len, 0);
 
     /* a character must not be cut in two */
 
     snprintf(text, sizeof(text), "{\"model\":\"%0*d\\u00e9\"}", 255, 0);
     assert_int_equal(scan(&j, text), LLM_JSON_OK);
-    assert_true(j.model_too_long);
+    assert_true(j.model_unfit);
+}
+
+
+static void
+a_control_character_makes_no_model(void **state)
+{
+    static const char *const bad[] = { "\\u0000", "\\r\\n", "\\n", "\\t", "\\b",
+        "\\f", "\\u001f", "\\u007f", "\x7f" };
+    unsigned i;
+    char text[64];
+    llm_json_t j;
+
+    (void) state;
+
+    for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(text, sizeof(text), "{\"model\":\"a%sb\"}", bad[i]);
+        assert_int_equal(scan(&j, text), LLM_JSON_OK);
+        assert_true(j.model_unfit);
+        assert_int_equal(j.model_len, 0);
+    }
+
+    assert_int_equal(scan(&j, "{\"model\":\"a \\u0080 b\"}"), LLM_JSON_OK);
+    assert_false(j.model_unfit);
+    assert_int_equal(j.model_len, 6);
 }
 
 
@@ -1017,7 +1036,7 @@ same(const llm_json_t *a, const llm_json_t *b)
     }
 
     return a->root == b->root && a->model == b->model && a->stream == b->stream
-           && a->offset == b->offset && a->model_too_long == b->model_too_long
+           && a->offset == b->offset && a->model_unfit == b->model_unfit
            && a->model_start == b->model_start && a->model_end == b->model_end
            && a->has_max_tokens == b->has_max_tokens
            && a->max_tokens == b->max_tokens && a->n == b->n
@@ -1235,8 +1254,8 @@ type_of(const json_t *value)
 static bool
 same_model(llm_json_t *j, const json_t *model)
 {
-    bool too_long;
-    size_t len;
+    bool unfit;
+    size_t i, len;
     const char *value;
 
     if (j->model != LLM_JSON_STRING_VALUE) {
@@ -1245,10 +1264,14 @@ same_model(llm_json_t *j, const json_t *model)
 
     len = json_string_length(model);
     value = json_string_value(model);
-    too_long = len > LLM_JSON_STRING || memchr(value, '\0', len) != NULL;
+    unfit = len > LLM_JSON_STRING;
 
-    if (too_long || j->model_too_long) {
-        return too_long == j->model_too_long && j->model_len == 0;
+    for (i = 0; i < len; i++) {
+        unfit = unfit || (unsigned char) value[i] < ' ' || value[i] == '\x7f';
+    }
+
+    if (unfit || j->model_unfit) {
+        return unfit == j->model_unfit && j->model_len == 0;
     }
 
     to_utf8(j->model_value, j->model_len);
@@ -1562,6 +1585,7 @@ main(void)
         cmocka_unit_test(a_body_is_left_alone_where_usage_cannot_be_asked_for),
         cmocka_unit_test(a_model_is_decoded),
         cmocka_unit_test(a_model_of_256_bytes_is_kept_and_a_longer_one_told),
+        cmocka_unit_test(a_control_character_makes_no_model),
         cmocka_unit_test(a_lone_surrogate_is_an_error_in_the_model_only),
         cmocka_unit_test(whoever_sends_bad_json_learns_what_and_where),
         cmocka_unit_test(good_numbers_are_accepted),
