@@ -26,6 +26,7 @@ CORE   := $(sort $(wildcard src/core/*.c))
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
         test unit check format fuzz perl converse clients bench faults foreign \
+        screenshots \
         deb deps deps-test deps-bench \
         deps-deb deps-package package-test package-life requirements FORCE
 
@@ -116,7 +117,7 @@ perl: build/$(MODULE) ## nginx with the module, driven by Perl
 converse: build/$(MODULE) ## conversations by chance for TIME=10 seconds, or SEED= again
 	@SEED='$(SEED)' TIME='$(TIME)' CALLS='$(CALLS)' t/chaos/converse
 
-clients: build/$(MODULE) ## the official clients through the gateway
+clients: build/$(MODULE) ## the official clients, and the dashboard in a browser
 	@test ! -e t/clients/package.json || $(again) client-tests
 
 fuzz: ## random input for the core, TIME=10 seconds for each target
@@ -147,6 +148,10 @@ foreign: build/$(MODULE) ## nginx's own tests over llm_observe: SUITE=DIR (FILES
 faults: build/$(MODULE) ## write docs/faults.md: what is seen when a provider fails
 	@t/faults/run
 
+screenshots: build/$(MODULE) t/clients/node_modules/.package-lock.json ## take the pictures of the dashboard in docs/
+	@$(call install_packages,chromium faketime)
+	@node t/clients/screenshots.mjs docs
+
 clean: ## remove everything that was built
 	@rm -rf build
 
@@ -162,7 +167,7 @@ help: ## this list
 # flags, or which files there are
 inputs = $(NGINX_SRC) $(shell stat -c %z $(NGINX_SRC)/src/core/nginx.h) \
          $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) \
-         $(sort $(wildcard src/*.[ch] src/core/*.[ch]))
+         $(sort $(wildcard src/*.[chS] src/core/*.[ch] src/dashboard/*))
 
 requirements:
 	@$(fail); \
@@ -359,7 +364,7 @@ DEPS := nginx nginx-dev gcc libc6-dev make pkg-config libjansson-dev \
 
 DEPS_TEST := libcmocka-dev perl libio-socket-ssl-perl libjson-perl openssl \
              clang libclang-rt-14-dev clang-format cppcheck valgrind procps \
-             prometheus
+             prometheus chromium
 
 DEPS_BENCH := wrk valgrind
 

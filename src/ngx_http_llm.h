@@ -24,6 +24,7 @@
 #include "llm_latency.h"
 #include "llm_limit.h"
 #include "llm_price.h"
+#include "llm_recent.h"
 #include "llm_retry.h"
 #include "llm_select.h"
 #include "llm_sse.h"
@@ -150,6 +151,7 @@ struct ngx_http_llm_record_s {
     llm_counters_t               *usage;          /* stripes; not observed */
     llm_limits_t                 *limits;         /* NULL: never limited */
     ngx_http_llm_times_t         *times;          /* of a provider */
+    llm_recent_t                 *recent;
     _Atomic uint64_t             *waiting;        /* the same, by slot */
     ngx_http_llm_known_t          known;          /* of a provider */
 };
@@ -392,7 +394,9 @@ typedef struct {
 typedef enum {
     NGX_HTTP_LLM_FORMAT_NONE = 0,                 /* there is no llm_status */
     NGX_HTTP_LLM_FORMAT_JSON,
-    NGX_HTTP_LLM_FORMAT_PROMETHEUS
+    NGX_HTTP_LLM_FORMAT_PROMETHEUS,
+    NGX_HTTP_LLM_FORMAT_HTML,
+    NGX_HTTP_LLM_FORMAT_ACCEPT                    /* what the caller likes */
 } ngx_http_llm_format_e;
 
 

@@ -9,6 +9,7 @@
 #include "ngx_http_llm_curl.h"
 #include "ngx_http_llm_log.h"
 #include "ngx_http_llm_observe.h"
+#include "ngx_http_llm_recent.h"
 #include "ngx_http_llm_state.h"
 
 
@@ -393,7 +394,7 @@ ngx_http_llm_proxy_pass(ngx_conf_t *cf, ngx_str_t *route)
 }
 
 
-/* llm_status [ZONE] [format=json|prometheus] */
+/* llm_status [ZONE] [format=json|prometheus|html] */
 
 static char *
 ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -410,7 +411,7 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate, or together with \"llm_api\"";
     }
 
-    format = NGX_HTTP_LLM_FORMAT_JSON;
+    format = NGX_HTTP_LLM_FORMAT_ACCEPT;
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
     value = cf->args->elts;
@@ -425,11 +426,15 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             } else if (ngx_strcmp(value[i].data + 7, "prometheus") == 0) {
                 format = NGX_HTTP_LLM_FORMAT_PROMETHEUS;
 
+            } else if (ngx_strcmp(value[i].data + 7, "html") == 0) {
+                format = NGX_HTTP_LLM_FORMAT_HTML;
+
             } else {
                 ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                    "invalid parameter \"%V\" in "
-                                   "\"llm_status\": expected \"format=json\" "
-                                   "or \"format=prometheus\"", &value[i]);
+                                   "\"llm_status\": expected \"format=json\", "
+                                   "\"format=prometheus\" or "
+                                   "\"format=html\"", &value[i]);
                 return NGX_CONF_ERROR;
             }
 
@@ -642,6 +647,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     {
         return NGX_ERROR;
     }
+    ngx_http_llm_recent_start(cycle, mcf);
 
     return ngx_http_llm_zone_join(cycle, mcf);
 }

@@ -81,6 +81,7 @@ ngx_http_llm_record_create(ngx_slab_pool_t *shpool, ngx_uint_t nslots,
     if (kind != NGX_HTTP_LLM_OBSERVED) {
         record->usage = ngx_slab_calloc(shpool, NGX_HTTP_LLM_STRIPES
                                                 * sizeof(llm_counters_t));
+        record->recent = ngx_slab_calloc(shpool, sizeof(llm_recent_t));
     }
 
     if (kind == NGX_HTTP_LLM_PROVIDER) {
@@ -89,7 +90,8 @@ ngx_http_llm_record_create(ngx_slab_pool_t *shpool, ngx_uint_t nslots,
     }
 
     if (record->name.data == NULL || record->counters == NULL
-        || (kind != NGX_HTTP_LLM_OBSERVED && record->usage == NULL)
+        || (kind != NGX_HTTP_LLM_OBSERVED
+            && (record->usage == NULL || record->recent == NULL))
         || (kind == NGX_HTTP_LLM_PROVIDER
             && (record->times == NULL || record->waiting == NULL)))
     {
@@ -122,6 +124,10 @@ ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
 
     if (record->usage) {
         ngx_slab_free_locked(shpool, record->usage);
+    }
+
+    if (record->recent) {
+        ngx_slab_free_locked(shpool, record->recent);
     }
 
     if (record->times) {

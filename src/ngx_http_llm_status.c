@@ -4,12 +4,15 @@
  */
 
 
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_dashboard.h"
+#include "ngx_http_llm_recent.h"
 
 
 /* llm_status: what is known, in the format that the location shows. */
 
 
+static ngx_int_t ngx_http_llm_status_asset(ngx_http_request_t *r,
+    ngx_http_llm_asset_t *asset);
 static ngx_int_t ngx_http_llm_status_send(ngx_http_request_t *r,
     ngx_http_llm_text_t *text, ngx_str_t *type, size_t type_len);
 
@@ -20,6 +23,8 @@ ngx_http_llm_status_handler(ngx_http_request_t *r)
     ngx_int_t                 rc;
     ngx_uint_t                i;
     ngx_http_llm_page_t       page;
+    ngx_http_llm_asset_t     *asset;
+    ngx_http_llm_format_t    *format;
     ngx_http_llm_loc_conf_t  *llcf;
 
     /* by ngx_http_llm_format_e; type_len: without its parameters */
@@ -51,19 +56,65 @@ ngx_http_llm_status_handler(ngx_http_request_t *r)
 
     i = llcf->status;
 
+    if (i == NGX_HTTP_LLM_FORMAT_HTML || i == NGX_HTTP_LLM_FORMAT_ACCEPT) {
+
+        rc = ngx_http_llm_dashboard(r, i, &asset);
+
+        if (rc == NGX_HTTP_NOT_FOUND) {
+            return rc;
+        }
+
+        if (ngx_http_llm_dashboard_headers(r) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        if (rc == NGX_OK) {
+            return ngx_http_llm_status_asset(r, asset);
+        }
+
+        i = NGX_HTTP_LLM_FORMAT_JSON;
+    }
+
+    format = formats[i].format;
+
+    if (i == NGX_HTTP_LLM_FORMAT_JSON
+        && r->args.len == sizeof("recent") - 1
+        && ngx_strncmp(r->args.data, "recent", sizeof("recent") - 1) == 0)
+    {
+        format = &ngx_http_llm_recent_format;
+    }
+
     ngx_memzero(&page, sizeof(ngx_http_llm_page_t));
 
     page.mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
     page.text.pool = r->pool;
 
-    if (ngx_http_llm_describe(&page, formats[i].format, formats[i].changes)
-        != NGX_OK)
-    {
+    if (ngx_http_llm_describe(&page, format, formats[i].changes) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     return ngx_http_llm_status_send(r, &page.text, &formats[i].type,
                                     formats[i].type_len);
+}
+
+
+static ngx_int_t
+ngx_http_llm_status_asset(ngx_http_request_t *r, ngx_http_llm_asset_t *asset)
+{
+    ngx_http_llm_text_t  text;
+
+    ngx_memzero(&text, sizeof(ngx_http_llm_text_t));
+
+    text.pool = r->pool;
+
+    if (ngx_http_llm_text(&text, (const char *) asset->data,
+                          asset->end - asset->data)
+        != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_llm_status_send(r, &text, &asset->type, asset->type_len);
 }
 
 

@@ -22,7 +22,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d09
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d0a
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
@@ -380,6 +380,10 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
 
         for (i = 0; i < from->nslots; i++) {
             llm_counters_add(&record->counters[0], &old->counters[i]);
+        }
+
+        if (record->recent) {
+            llm_recent_copy(record->recent, old->recent);
         }
 
         for (i = 0; record->usage && i < NGX_HTTP_LLM_STRIPES; i++) {

@@ -631,7 +631,7 @@ CONF
     $gateway->start;
     $gateway->client->post('/v1/chat/completions', { model => 'm' });
     $gateway->client->get('/plain');
-    return $gateway->client->get('/status')->json;
+    return $gateway->client->get('/status?recent')->json;
 }
 
 

@@ -31,7 +31,7 @@ export const CALLER = 'sk-the-callers-own';
  * provider should not have seen, fails the test.
  */
 
-export async function startGateway(t, conf, { server = '', route = '' } = {}) {
+export async function startGateway(t, conf, more = {}) {
     const gateway = new Gateway();
 
     t.after(() => gateway.end());
@@ -40,7 +40,7 @@ export async function startGateway(t, conf, { server = '', route = '' } = {}) {
         gateway.providers[name] = await Provider.start(name);
     }
 
-    await gateway.startNginx(conf, server, route);
+    await gateway.startNginx(conf, more);
 
     return gateway;
 }
@@ -49,8 +49,8 @@ class Gateway {
     providers = {};
     processes = [];
 
-    async startNginx(conf, server, route) {
-        const env = {};
+    async startNginx(conf, { server = '', route = '', http = '', ...more }) {
+        const env = { ...more.env };
         const blocks = Object.entries(conf).map(([name, directives]) => {
             const provider = this.providers[name];
             const variable = `KEY_OF_${name.toUpperCase()}`;
@@ -73,6 +73,7 @@ class Gateway {
                 keepalive 16;
                 ${route}
             }
+            ${http}
             server {
                 listen 127.0.0.1:{{port}};
                 location /v1/ { llm_pass llm; }
