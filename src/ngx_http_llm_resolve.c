@@ -34,6 +34,7 @@
 static void ngx_http_llm_resolve_timer(ngx_event_t *ev);
 static ngx_int_t ngx_http_llm_resolve_ask(ngx_http_llm_target_t *target);
 static void ngx_http_llm_resolve_handler(ngx_resolver_ctx_t *ctx);
+static void ngx_http_llm_resolve_release(ngx_resolver_t *r);
 static ngx_int_t ngx_http_llm_resolve_set(ngx_http_llm_target_t *target,
     ngx_resolver_ctx_t *ctx);
 static void ngx_http_llm_resolve_good(ngx_http_llm_target_t *target,
@@ -145,6 +146,8 @@ ngx_http_llm_resolve_handler(ngx_resolver_ctx_t *ctx)
         target->ttl = ctx->valid - ngx_time();
     }
 
+    ngx_http_llm_resolve_release(ctx->resolver);
+
     ngx_resolve_name_done(ctx);
 
     if (state == NGX_OK) {
@@ -169,6 +172,24 @@ ngx_http_llm_resolve_handler(ngx_resolver_ctx_t *ctx)
     }
 
     ngx_http_llm_resolve_failed(target, state);
+}
+
+
+/* A connection of the resolver's that is idle would keep a worker for 5s. */
+
+static void
+ngx_http_llm_resolve_release(ngx_resolver_t *r)
+{
+    ngx_uint_t                  i;
+    ngx_resolver_connection_t  *rec;
+
+    rec = r->connections.elts;
+
+    for (i = 0; i < r->connections.nelts; i++) {
+        if (rec[i].tcp) {
+            rec[i].tcp->write->cancelable = 1;
+        }
+    }
 }
 
 

@@ -181,6 +181,16 @@ subtest 'no worker waits for a name server' => sub {
     }
 };
 
+subtest 'nor for a connection to one that is idle' => sub {
+    $dns->say('api.test' => { %$GOOD, truncate => 1 });
+    my $gw = gateway();
+    ok resolved($gw);
+    my $start = time;
+    $gw->nginx->quit;
+    cmp_ok time - $start, '<', 3;
+    $gw->done;
+};
+
 subtest 'a single process' => sub {
     $dns->say('api.test' => $GOOD);
     my $gw = gateway(master => 0);
