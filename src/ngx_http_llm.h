@@ -833,6 +833,7 @@ void ngx_http_llm_transition(ngx_log_t *log,
 
 ngx_int_t ngx_http_llm_request_create(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
+ngx_uint_t ngx_http_llm_has_secret_arg(ngx_str_t *args);
 
 /* upstream: nginx's hooks around an attempt */
 

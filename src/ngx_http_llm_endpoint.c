@@ -208,6 +208,14 @@ ngx_http_llm_endpoint_parse(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
     if (p) {
         provider->args.data = p + 1;
         provider->args.len = last - (p + 1);
+
+        if (ngx_http_llm_has_secret_arg(&provider->args)) {
+            ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                               "\"endpoint\" of \"llm_provider\" \"%V\" has "
+                               "a key in its query, which is in logs: expected "
+                               "\"api_key\" with \"header=NAME\"",
+                               &provider->name);
+        }
         uri.len = p - uri.data;
     }
 

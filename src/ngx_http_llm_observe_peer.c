@@ -420,7 +420,8 @@ ngx_http_llm_observe_class(ngx_http_request_t *r, ngx_uint_t status)
         return LLM_CLASS_SUCCESS;
     }
 
-    call.completion = llm_verdict_completion(r->uri.data, r->uri.len);
+    call.completion = r->method == NGX_HTTP_POST
+                      && llm_verdict_completion(r->uri.data, r->uri.len);
     call.own_key = 0;
 
     return llm_verdict_status(status, call);

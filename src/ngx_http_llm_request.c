@@ -19,7 +19,15 @@ static ngx_int_t ngx_http_llm_request_uri(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_str_t *uri);
 static ngx_int_t ngx_http_llm_request_args(ngx_http_request_t *r,
     ngx_http_llm_provider_t *provider, ngx_str_t *args);
-static ngx_uint_t ngx_http_llm_is_secret_arg(u_char *p, size_t len);
+static ngx_uint_t ngx_http_llm_may_pass(ngx_http_llm_provider_t *provider,
+    u_char *p, size_t len);
+static ngx_uint_t ngx_http_llm_is_secret_arg(u_char *name, size_t len);
+static size_t ngx_http_llm_arg_name(u_char *p, size_t len, u_char *name);
+
+
+/* the longest name of an argument that is looked at */
+
+#define NGX_HTTP_LLM_ARG  64
 
 
 /* arguments in which callers send keys */
@@ -173,7 +181,7 @@ ngx_http_llm_request_uri(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
 }
 
 
-/* The caller's arguments, without keys unless the provider is to have them. */
+/* The caller's arguments that the provider is to have. */
 
 static ngx_int_t
 ngx_http_llm_request_args(ngx_http_request_t *r,
@@ -183,7 +191,7 @@ ngx_http_llm_request_args(ngx_http_request_t *r,
 
     *args = r->args;
 
-    if (args->len == 0 || provider->client_key) {
+    if (args->len == 0) {
         return NGX_OK;
     }
 
@@ -204,7 +212,7 @@ ngx_http_llm_request_args(ngx_http_request_t *r,
             q = last;
         }
 
-        if (!ngx_http_llm_is_secret_arg(p, q - p)) {
+        if (ngx_http_llm_may_pass(provider, p, q - p)) {
 
             if (dst != args->data) {
                 *dst++ = '&';
@@ -222,11 +230,87 @@ ngx_http_llm_request_args(ngx_http_request_t *r,
 }
 
 
+/* No keys, unless they are to pass, and nothing that the endpoint says. */
+
 static ngx_uint_t
-ngx_http_llm_is_secret_arg(u_char *p, size_t len)
+ngx_http_llm_may_pass(ngx_http_llm_provider_t *provider, u_char *p, size_t len)
 {
-    u_char      name[64], *q, *dst, *src;
+    u_char  name[NGX_HTTP_LLM_ARG], own[NGX_HTTP_LLM_ARG], *q, *last;
+    size_t  n;
+
+    n = ngx_http_llm_arg_name(p, len, name);
+
+    if (!provider->client_key && ngx_http_llm_is_secret_arg(name, n)) {
+        return 0;
+    }
+
+    last = provider->args.data + provider->args.len;
+
+    for (p = provider->args.data; n && p < last; p = q + 1) {
+
+        q = ngx_strlchr(p, last, '&');
+        if (q == NULL) {
+            q = last;
+        }
+
+        if (ngx_http_llm_arg_name(p, q - p, own) == n
+            && ngx_memcmp(own, name, n) == 0)
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static ngx_uint_t
+ngx_http_llm_is_secret_arg(u_char *name, size_t len)
+{
     ngx_str_t  *arg;
+
+    for (arg = ngx_http_llm_secret_args; arg->len; arg++) {
+        if (arg->len == len && ngx_strncasecmp(arg->data, name, len) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+ngx_uint_t
+ngx_http_llm_has_secret_arg(ngx_str_t *args)
+{
+    u_char  name[NGX_HTTP_LLM_ARG], *p, *q, *last;
+    size_t  n;
+
+    last = args->data + args->len;
+
+    for (p = args->data; p < last; p = q + 1) {
+
+        q = ngx_strlchr(p, last, '&');
+        if (q == NULL) {
+            q = last;
+        }
+
+        n = ngx_http_llm_arg_name(p, q - p, name);
+
+        if (ngx_http_llm_is_secret_arg(name, n)) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* Decoded; 0: it has none, or one that is longer than any that matters. */
+
+static size_t
+ngx_http_llm_arg_name(u_char *p, size_t len, u_char *name)
+{
+    u_char  *q, *dst, *src;
 
     q = ngx_strlchr(p, p + len, '=');
 
@@ -234,7 +318,7 @@ ngx_http_llm_is_secret_arg(u_char *p, size_t len)
         len = q - p;
     }
 
-    if (len > sizeof(name)) {
+    if (len > NGX_HTTP_LLM_ARG) {
         return 0;
     }
 
@@ -243,13 +327,5 @@ ngx_http_llm_is_secret_arg(u_char *p, size_t len)
 
     ngx_unescape_uri(&dst, &src, len, 0);
 
-    for (arg = ngx_http_llm_secret_args; arg->len; arg++) {
-        if (arg->len == (size_t) (dst - name)
-            && ngx_strncasecmp(arg->data, name, arg->len) == 0)
-        {
-            return 1;
-        }
-    }
-
-    return 0;
+    return dst - name;
 }

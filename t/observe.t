@@ -516,7 +516,8 @@ sub ending {
     ref $do eq 'CODE' ? $do->() : $a->forget->behave($do);
 
     my $client = $nginx->client;
-    $client->start(GET => "/$where-$buffering" . ($ending->{uri} // '/x'));
+    $client->start($ending->{uri} ? 'POST' : 'GET',
+        "/$where-$buffering" . ($ending->{uri} // '/x'));
 
     if ($ending->{leave}) {
         $ending->{leave} eq 'body'

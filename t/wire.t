@@ -53,6 +53,8 @@ subtest 'the path of the location gives way to that of the endpoint' => sub {
         [ '/v1',   '/v1/', '/v1/models?a=1&b', '/v1/models?a=1&b' ],
         [ '/v1?v=2', '/v1/', '/v1/models', '/v1/models?v=2' ],
         [ '/v1?v=2', '/v1/', '/v1/models?a=1', '/v1/models?v=2&a=1' ],
+        [ '/v1?v=2', '/v1/', '/v1/models?v=1&a=1&%76=3&v&vv=4',
+            '/v1/models?v=2&a=1&vv=4' ],
         [ '/v1/?v=2', '/v1/', '/v1/', '/v1?v=2' ],
         [ '?v=2',  '/v1/', '/v1/models', '/models?v=2' ],
 
