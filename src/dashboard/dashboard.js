@@ -403,6 +403,39 @@ function lane(p, from, now) {
 }
 
 
+/* what is not part of any route: observed servers, receivers of alerts */
+
+function showOthers({ observed = [], alerts = [] }) {
+    const state = { closed: 'good', open: 'out', half_open: 'half' };
+
+    $('observed').hidden = !observed.length;
+    $('alerts').hidden = !alerts.length;
+
+    put($('servers'), observed, () => observed.map((o) =>
+        h('tr', { role: 'row' },
+            h('th', { role: 'rowheader', scope: 'row' }, name(o.server),
+                h('small', {}, 'of ', name(o.upstream))),
+            h('td', { role: 'cell' }, sign(state[o.state] ?? 'word'),
+                o.state.replace('_', '-'),
+                o.reason ? h('small', {}, reasonOf(o.reason)) : null,
+                o.last_error
+                    ? h('small', {}, `last error: ${o.last_error}`) : null),
+            h('td', { role: 'cell' }, count(o.total_calls),
+                h('small', {}, `${count(o.failed_calls)} failed`)),
+            h('td', { role: 'cell' }, count(o.would_reject),
+                o.would_reject_good ? h('small', {}, `${
+                    count(o.would_reject_good)} of them were answered well`)
+                    : null))));
+
+    put($('receivers'), alerts, () => alerts.map((a) => h('li', {},
+        sign(a.dropped ? 'out' : a.failures ? 'held' : 'good'), name(a.name),
+        h('span', { class: 'quiet' }, ` ${plural(a.delivered, 'event')
+        } delivered${a.dropped ? `, ${count(a.dropped)} given up` : ''}${
+            a.failures ? `, ${plural(a.failures, 'failed try', 'failed tries')}`
+                : ''}`))));
+}
+
+
 /* what is said to those who do not look */
 
 let before = null;
@@ -461,6 +494,7 @@ function show(status, asked, answered) {
     showRoutes(routes);
     showProviders(all);
     showMoves(all, now);
+    showOthers(status);
     announce(all);
 
     put($('about'), [status.zone, status.module, status.nginx], () =>

@@ -328,6 +328,29 @@ test('256 providers can be used: the troubled first, and a filter',
         await textBecomes(page, '#count', /^256$/);
     });
 
+test('observed servers and receivers of alerts are shown', async (t) => {
+    const gateway = await startGateway(t, { first: '' }, {
+        http: `upstream own { llm_observe on failure_threshold=1;
+            server 127.0.0.1:9; }`,
+        server: 'location /own { proxy_pass http://own; }',
+    });
+
+    await fetch(`${gateway.nginx.url}/own`);
+
+    const page = await openPage(t, browser, `${gateway.nginx.url}/status`);
+
+    await textBecomes(page, '#servers',
+        /127\.0\.0\.1:9.*own.*open.*too many failures in a row/);
+    assert.ok(await page.isHidden('#alerts'));
+
+    await pretend(page, (status) => {
+        status.alerts = [{ name: 'hooks.example', delivered: 1, dropped: 2,
+            failures: 3 }];
+    });
+    await textBecomes(page, '#alerts', new RegExp('hooks.example 1 event '
+        + 'delivered, 2 given up, 3 failed tries'));
+});
+
 test('the hour before the page was opened is there', async (t) => {
     const gateway = await startGateway(t, { first: '' });
     const page = await openPage(t, browser, `${gateway.nginx.url}/status`);
