@@ -24,6 +24,7 @@
 #include "llm_latency.h"
 #include "llm_limit.h"
 #include "llm_price.h"
+#include "llm_probe.h"
 #include "llm_recent.h"
 #include "llm_retry.h"
 #include "llm_select.h"
@@ -52,6 +53,7 @@ typedef struct ngx_http_llm_line_s  ngx_http_llm_line_t;
 typedef struct ngx_http_llm_complexity_s  ngx_http_llm_complexity_t;
 typedef struct ngx_http_llm_usage_s  ngx_http_llm_usage_t;
 typedef struct ngx_http_llm_target_s  ngx_http_llm_target_t;
+typedef struct ngx_http_llm_probe_s  ngx_http_llm_probe_t;
 typedef struct ngx_http_llm_dns_s  ngx_http_llm_dns_t;
 
 typedef llm_json_rc_t (*ngx_http_llm_scan_pt)(void *scanner, u_char *p,
@@ -150,6 +152,7 @@ struct ngx_http_llm_record_s {
     llm_counters_t               *counters;       /* one a slot */
     llm_counters_t               *usage;          /* stripes; not observed */
     llm_limits_t                 *limits;         /* NULL: never limited */
+    llm_probe_t                  *probe;          /* NULL: never probed */
     ngx_http_llm_times_t         *times;          /* of a provider */
     llm_recent_t                 *recent;
     _Atomic uint64_t             *waiting;        /* the same, by slot */
@@ -171,6 +174,7 @@ typedef struct {
     ngx_http_llm_member_t        *members;        /* retired: freed by the */
     ngx_http_llm_failover_t      *failovers;      /* next load */
     struct ngx_http_llm_posts_s  *posts;          /* of llm_alert */
+    _Atomic uint64_t              prober;         /* a lease */
 
     struct {                                      /* the file, see state.c */
         ngx_atomic_t              writer;         /* pid; 0: nobody writes */
@@ -186,14 +190,15 @@ typedef struct {
 } ngx_http_llm_shctx_t;
 
 
-/* KEY=VALUE of a directive; its value is an uint32_t of the configuration */
+/* KEY=VALUE of a directive; a value is an uint32_t, but for a text */
 
 typedef enum {
     NGX_HTTP_LLM_WORD_NUMBER = 0,
     NGX_HTTP_LLM_WORD_TIME,                       /* ms */
     NGX_HTTP_LLM_WORD_PERCENT,
     NGX_HTTP_LLM_WORD_FRACTION,                   /* thousandths */
-    NGX_HTTP_LLM_WORD_FLAG                        /* on, off */
+    NGX_HTTP_LLM_WORD_FLAG,                       /* on, off */
+    NGX_HTTP_LLM_WORD_TEXT                        /* an ngx_str_t */
 } ngx_http_llm_word_e;
 
 
@@ -255,6 +260,8 @@ typedef struct {
     llm_price_t                   price;
     signed char                  *classes;        /* by status; -1: default */
 
+    ngx_http_llm_probe_t         *probe;          /* NULL: there is none */
+
     ngx_http_llm_record_t        *record;
 
     unsigned                      ssl:1;
@@ -265,6 +272,7 @@ typedef struct {
     unsigned                      timeout_set:1;
     unsigned                      limit_set:1;
     unsigned                      price_set:1;
+    unsigned                      probe_set:1;
     unsigned                      limited:1;      /* or counted */
 } ngx_http_llm_provider_t;
 
@@ -384,6 +392,7 @@ typedef struct {
     ngx_uint_t                    generation;
     unsigned                      tls:1;          /* some endpoint is https */
     unsigned                      status:1;       /* some llm_status */
+    unsigned                      probes:1;       /* some provider has one */
     unsigned                      calls:1;        /* of the gateway's own */
     unsigned                      keep_body:1;    /* some variable reads it */
 } ngx_http_llm_main_conf_t;
@@ -732,6 +741,8 @@ ngx_http_llm_record_t *ngx_http_llm_record_get(ngx_http_llm_main_conf_t *mcf,
     ngx_slab_pool_t *shpool, ngx_http_llm_kind_e kind, ngx_str_t *name);
 ngx_int_t ngx_http_llm_record_limits(ngx_http_llm_main_conf_t *mcf,
     ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record);
+ngx_int_t ngx_http_llm_record_probe(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record);
 void ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh,
     ngx_slab_pool_t *shpool, ngx_uint_t active);
 
@@ -850,6 +861,8 @@ ngx_uint_t ngx_http_llm_goes_on_from(ngx_http_request_t *r,
 /* hint: when a provider wants to be left alone */
 
 uint32_t ngx_http_llm_hint(ngx_http_request_t *r);
+void ngx_http_llm_hint_header(ngx_str_t *name, ngx_str_t *value,
+    uint32_t *hint);
 void ngx_http_llm_exhausted(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 
 /* retry: once more, after a pause */

@@ -13,11 +13,6 @@
  */
 
 
-/* addresses of one provider that one attempt connects to */
-
-#define NGX_HTTP_LLM_ADDRESS_TRIES  3
-
-
 /*
  * The address, marked with the provider and the location.  The stock pool of
  * idle connections compares whole addresses, so it never gives a provider's

@@ -66,7 +66,7 @@ typedef struct {
 
     ngx_msec_t                    connect_timeout;
     ngx_msec_t                    timeout;        /* all together */
-    size_t                        max_answer;     /* header and body, each */
+    size_t                        max_answer;     /* bytes of its body */
 
     ngx_http_llm_curl_done_pt     done;
     ngx_http_llm_curl_header_pt   header;         /* or NULL */

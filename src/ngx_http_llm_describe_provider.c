@@ -82,6 +82,8 @@ ngx_http_llm_describe_provider(ngx_http_llm_main_conf_t *mcf, void *entry,
                          ngx_http_llm_describe_limits(mcf, provider));
     }
 
+    ngx_http_llm_probe_describe(provider, o);
+
     ngx_http_llm_set(o, "transitions", json_integer(record->history.next));
     ngx_http_llm_set(o, "moves", ngx_http_llm_describe_moves(calls));
 

@@ -6,9 +6,9 @@
 
 #include "ngx_http_llm_alert.h"
 #include "ngx_http_llm_connect.h"
-#include "ngx_http_llm_curl.h"
 #include "ngx_http_llm_log.h"
 #include "ngx_http_llm_observe.h"
+#include "ngx_http_llm_probe.h"
 #include "ngx_http_llm_recent.h"
 #include "ngx_http_llm_state.h"
 
@@ -134,6 +134,13 @@ static ngx_command_t  ngx_http_llm_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
       ngx_http_llm_alert,
       NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("probe"),
+      NGX_HTTP_LLM_PROVIDER_CONF|NGX_CONF_ANY,
+      ngx_http_llm_probe,
+      NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 
@@ -593,7 +600,9 @@ ngx_http_llm_init(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
-    if (ngx_http_llm_state_init(cf, mcf) != NGX_OK) {
+    if (ngx_http_llm_probes_init(cf, mcf) != NGX_CONF_OK
+        || ngx_http_llm_state_init(cf, mcf) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -641,6 +650,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     ngx_http_llm_wait_init(cycle);
     ngx_http_llm_resolve_start(cycle, mcf);
     ngx_http_llm_state_start(cycle, mcf);
+    ngx_http_llm_prober_start(cycle, mcf);
 
     if ((mcf->calls && ngx_http_llm_curl_init(cycle) != NGX_OK)
         || ngx_http_llm_feed_start(cycle, mcf) != NGX_OK)
@@ -665,6 +675,7 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
     }
 
     ngx_http_llm_feed_stop(mcf);
+    ngx_http_llm_prober_exit(mcf);
     ngx_http_llm_curl_exit();
 
     ngx_http_llm_zone_leave(mcf);

@@ -63,6 +63,7 @@ static ngx_int_t ngx_http_llm_prometheus_entry(ngx_http_llm_page_t *page,
 static ngx_int_t ngx_http_llm_prometheus_names(ngx_http_llm_sample_t *sample,
     json_t *tree);
 static ngx_int_t ngx_http_llm_prometheus_end(ngx_http_llm_page_t *page);
+static json_t *ngx_http_llm_prometheus_find(json_t *tree, const char *path);
 static ngx_int_t ngx_http_llm_prometheus_value(ngx_http_llm_sample_t *sample,
     json_t *value);
 static ngx_int_t ngx_http_llm_prometheus_histogram(
@@ -161,6 +162,18 @@ static ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
     { "llm_addresses_passed_over", "gauge", "providers", "passed_over",
       { "provider" }, NULL,
       "Of these, those where connecting failed lately.", 0, NULL },
+
+    { "llm_probe_total", "counter", "providers", "probe.total",
+      { "provider", "result" }, NULL,
+      "Active probes, by what came of them.", 0, NULL },
+
+    { "llm_probe_duration_seconds", "gauge", "providers", "probe.latency",
+      { "provider" }, NULL,
+      "How long the last active probe took.", 0, NULL },
+
+    { "llm_probe_success_ratio", "gauge", "providers", "probe.success_rate",
+      { "provider", "window" }, NULL,
+      "Share of good active probes over the last hour and day.", 0, NULL },
 
     { "llm_attempt_duration_seconds", "histogram", "providers", NULL,
       { "provider" }, NULL,
@@ -362,7 +375,8 @@ ngx_http_llm_prometheus_entry(ngx_http_llm_page_t *page, ngx_uint_t n,
 
         rc = metric->path
              ? ngx_http_llm_prometheus_value(&sample,
-                                        json_object_get(tree, metric->path))
+                                        ngx_http_llm_prometheus_find(tree,
+                                                             metric->path))
              : ngx_http_llm_prometheus_histogram(&sample,
                                                  providerp[n]->record->times);
         if (rc != NGX_OK) {
@@ -409,6 +423,23 @@ ngx_http_llm_prometheus_end(ngx_http_llm_page_t *page)
     }
 
     return NGX_OK;
+}
+
+
+/* a member, or OBJECT.MEMBER */
+
+static json_t *
+ngx_http_llm_prometheus_find(json_t *tree, const char *path)
+{
+    const char  *dot;
+
+    dot = ngx_strchr(path, '.');
+
+    if (dot == NULL) {
+        return json_object_get(tree, path);
+    }
+
+    return json_object_get(json_object_getn(tree, path, dot - path), dot + 1);
 }
 
 

@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_probe.h"
 #include "ngx_http_llm_circuit.h"
 
 
@@ -168,7 +168,7 @@ ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
         provider->limits.concurrency = UINT32_MAX;
     }
 
-    return NGX_CONF_OK;
+    return ngx_http_llm_probe_check(cf, provider);
 }
 
 

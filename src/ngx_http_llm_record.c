@@ -138,6 +138,10 @@ ngx_http_llm_record_free(ngx_slab_pool_t *shpool,
         ngx_slab_free_locked(shpool, (void *) record->waiting);
     }
 
+    if (record->probe) {
+        ngx_slab_free_locked(shpool, record->probe);
+    }
+
     if (record->limits) {
         window = record->limits->window;
 
@@ -245,6 +249,28 @@ ngx_http_llm_record_no_room(ngx_http_llm_main_conf_t *mcf,
                   &provider->name, (size + 1023) / 1024);
 
     return NGX_ERROR;
+}
+
+
+/* What is known of a provider's probes. */
+
+ngx_int_t
+ngx_http_llm_record_probe(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record)
+{
+    ngx_http_llm_provider_t  *provider;
+
+    provider = ngx_http_llm_find_provider(mcf, &record->name);
+
+    if (provider->probe && record->probe == NULL) {
+
+        record->probe = ngx_slab_calloc(shpool, sizeof(llm_probe_t));
+        if (record->probe == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 

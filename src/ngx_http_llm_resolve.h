@@ -103,6 +103,11 @@ ngx_http_llm_address_t *ngx_http_llm_target_address(
 #define ngx_http_llm_target_resolved(target)  ((target)->naddrs != 0)
 
 
+/* addresses of one provider that one attempt connects to */
+
+#define NGX_HTTP_LLM_ADDRESS_TRIES  3
+
+
 /*
  * Connecting to an address failed, or it answered.  failed() says whether
  * another address is worth a try at once.

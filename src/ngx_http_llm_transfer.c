@@ -13,6 +13,9 @@
  */
 
 
+#define NGX_HTTP_LLM_TRANSFER_HEADER  65536       /* bytes, of an answer */
+
+
 static ngx_int_t ngx_http_llm_transfer_address(ngx_http_llm_curl_t *t,
     ngx_http_llm_curl_call_t *call);
 static ngx_int_t ngx_http_llm_transfer_headers(ngx_http_llm_curl_t *t,
@@ -365,7 +368,7 @@ ngx_http_llm_transfer_header(char *p, size_t size, size_t n, void *data)
     n *= size;
     t->header_size += n;
 
-    if (t->header_size > t->max_answer) {
+    if (t->header_size > NGX_HTTP_LLM_TRANSFER_HEADER) {
         t->oversize = 1;
         return 0;
     }
@@ -448,10 +451,19 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
     result->body.data = t->body;
     result->body.len = t->kept;
     result->error = NULL;
+
+    if (code == CURLE_OUT_OF_MEMORY && connected) {
+
+        /* so it calls a line of the header that is over its own limit */
+
+        t->oversize = 1;
+    }
+
     result->fault = ngx_http_llm_transfer_fault(t, code, result);
 
     if (t->oversize) {
-        result->error = "the answer is too large";
+        result->error = t->body_size ? "the answer is too large"
+                                     : "the header is too large";
 
     } else if (code != CURLE_OK) {
         result->error = t->error[0] ? t->error : curl_easy_strerror(code);

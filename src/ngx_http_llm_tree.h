@@ -89,6 +89,11 @@ json_t *ngx_http_llm_describe_changes(ngx_http_llm_record_t *record,
 ngx_int_t ngx_http_llm_describe_observed(ngx_http_llm_page_t *page,
     ngx_http_llm_format_t *format, ngx_pool_t *pool, ngx_uint_t changes);
 
+/* probe_result: what is known of a provider's probes */
+
+void ngx_http_llm_probe_describe(ngx_http_llm_provider_t *provider,
+    json_t *o);
+
 /* text: that grows */
 
 ngx_int_t ngx_http_llm_text(ngx_http_llm_text_t *text, const char *p,

@@ -27,7 +27,9 @@ ngx_http_llm_words_init(ngx_http_llm_word_t *words, void *conf)
     ngx_http_llm_word_t  *word;
 
     for (word = words; word->name.len; word++) {
-        *(uint32_t *) ((char *) conf + word->offset) = word->value;
+        if (word->type != NGX_HTTP_LLM_WORD_TEXT) {
+            *(uint32_t *) ((char *) conf + word->offset) = word->value;
+        }
     }
 }
 
@@ -90,6 +92,13 @@ ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words, ngx_uint_t n,
         s.data = value[n].data + word->name.len + 1;
         s.len = value[n].len - word->name.len - 1;
 
+        if (word->type == NGX_HTTP_LLM_WORD_TEXT
+            && s.len >= word->min && s.len <= word->max)
+        {
+            *(ngx_str_t *) ((char *) conf + word->offset) = s;
+            continue;
+        }
+
         rc = ngx_http_llm_word_parse(word, &s);
 
         if (rc == NGX_ERROR) {
@@ -137,6 +146,9 @@ ngx_http_llm_word_parse(ngx_http_llm_word_t *word, ngx_str_t *s)
     case NGX_HTTP_LLM_WORD_FLAG:
         return s->len == 2 && ngx_strncmp(s->data, "on", 2) == 0 ? 1
                                                                  : NGX_ERROR;
+    case NGX_HTTP_LLM_WORD_TEXT:
+        return NGX_ERROR;
+
     default: /* NGX_HTTP_LLM_WORD_NUMBER */
         n = ngx_atoi(s->data, s->len);
     }
@@ -156,6 +168,10 @@ ngx_http_llm_word_values(u_char *p, u_char *last, ngx_http_llm_word_t *word)
 {
     if (word->type == NGX_HTTP_LLM_WORD_FLAG) {
         return ngx_slprintf(p, last, "\"on\" or \"off\"");
+    }
+
+    if (word->type == NGX_HTTP_LLM_WORD_TEXT) {
+        return ngx_slprintf(p, last, "%uD to %uD bytes", word->min, word->max);
     }
 
     if (word->type == NGX_HTTP_LLM_WORD_TIME) {

@@ -22,7 +22,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d0a
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d0b
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
@@ -174,7 +174,10 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         providerp[i]->record = ngx_http_llm_record_get(mcf, shpool,
                                                         NGX_HTTP_LLM_PROVIDER,
                                                         &providerp[i]->name);
-        if (providerp[i]->record == NULL) {
+        if (providerp[i]->record == NULL
+            || ngx_http_llm_record_probe(mcf, shpool, providerp[i]->record)
+               != NGX_OK)
+        {
             return ngx_http_llm_zone_no_memory(shm_zone);
         }
 
@@ -375,6 +378,14 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
 
             if (record->limits && old->limits) {
                 llm_limits_copy(record->limits, old->limits);
+            }
+
+            if (ngx_http_llm_record_probe(mcf, shpool, record) != NGX_OK) {
+                return NGX_ERROR;
+            }
+
+            if (record->probe && old->probe) {
+                llm_probe_copy(record->probe, old->probe);
             }
         }
 

@@ -212,8 +212,8 @@ subtest 'every metric is explained, and no other' => sub {
     my ($table) = $code =~ /ngx_http_llm_metrics\[\] = \{(.*?)\n\};/s;
 
     my %is;
-    while ($table =~ /\{\s*"(\w+)",\s*"(\w+)",\s*(?:NULL|"\w+"),
-        \s*(?:NULL|"\w+"),\s*\{\s*("[^}]*)\}/gx)
+    while ($table =~ /\{\s*"(\w+)",\s*"(\w+)",\s*(?:NULL|"[\w.]+"),
+        \s*(?:NULL|"[\w.]+"),\s*\{\s*("[^}]*)\}/gx)
     {
         my ($name, $type, $labels) = ($1, $2, $3);
         $is{"$name, $type, " . join ', ', $labels =~ /"(\w+)"/g} = 1;
@@ -445,9 +445,11 @@ sub numbers {
             ($_) = $code =~ /#define $_\s+(\d+)/;
         }
         my ($min, $max, $default) = map { as_written($type, $_) } @values;
+        ($max, $default) = ("$max bytes", default_text($key))
+            if $type eq 'TEXT';
 
         $default = $off ? 'off' : $key eq 'open_max' ? default_of($key)
-            : $default if !$values[2];
+            : $default if !$values[2] && $type ne 'TEXT';
         $max .= ', or off' if $off;
         $number{$key} = $type eq 'FLAG' ? "on, off, $default"
             : "$min to $max, $default";
@@ -464,6 +466,13 @@ sub as_written {
         : $type eq 'PERCENT'  ? "$n%"
         : $type eq 'FLAG'     ? ($n ? 'on' : 'off')
         :                       $n;
+}
+
+
+sub default_text {
+    my ($key) = @_;
+
+    return ($code =~ /ngx_str_set\(&probe->$key, "(.*?)"\)/g)[-1] // 'none';
 }
 
 
@@ -611,6 +620,7 @@ sub status {
             endpoint http://127.0.0.1:{{port:provider}};
             circuit  failure_threshold=1;
             limit    rpm=100 tpm=100000 concurrency=100;
+            probe;
         }
         llm_provider q { endpoint http://nobody.invalid; }
         upstream llm { llm_use p; llm_use q; }

@@ -75,7 +75,8 @@ typedef enum {
     LLM_REASON_RECOVERED,    /* half-open -> closed */
     LLM_REASON_OPERATOR,
     LLM_REASON_RESET,
-    LLM_REASON_TTL /* an operator's word was over */
+    LLM_REASON_TTL,   /* an operator's word was over */
+    LLM_REASON_PROBED /* an active probe succeeded: open -> half-open */
 } llm_reason_t;
 
 
@@ -133,7 +134,8 @@ typedef struct {
 typedef enum {
     LLM_TOKEN_NONE = 0, /* never given, or reported already */
     LLM_TOKEN_NORMAL,
-    LLM_TOKEN_PROBE /* holds a half-open permit */
+    LLM_TOKEN_PROBE, /* holds a half-open permit */
+    LLM_TOKEN_WATCH  /* an active probe of an open circuit */
 } llm_token_kind_t;
 
 
@@ -242,6 +244,35 @@ bool llm_circuit_report(llm_circuit_t *c, const llm_circuit_conf_t *conf,
  */
 void llm_circuit_break(llm_circuit_t *c, const llm_circuit_conf_t *conf,
     const llm_token_t *token, uint32_t now, uint32_t random, bool *late,
+    llm_transition_t *tr);
+
+/*
+ * Whether an active probe may be sent: a call of the gateway's own, that
+ * nobody waits for.  It may, but for a provider that asked for a pause, or
+ * that an operator has taken out of service, and where a half-open circuit
+ * has no permit left.  True: *token must be given back with exactly one
+ * probe_report(); *tr as with acquire().
+ *
+ * *wait: refused, ms until it is worth asking again, as with acquire().
+ */
+bool llm_circuit_probe(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    uint32_t now, llm_token_t *token, uint32_t *wait, llm_transition_t *tr);
+
+/*
+ * What came of an active probe; as report(), and in each state that it found
+ * when it was sent:
+ *
+ *   closed     nothing moves, a throttle is heeded.  passive: what is not a
+ *              success counts like a call.
+ *   open       a success: half-open before its time, and a first success of
+ *              the episode where more than one is needed.  A failure: open
+ *              for at least "hold" ms more, so that no call has to try before
+ *              the next probe does.  Nothing else moves.
+ *   half-open  it has a permit and counts like a call.
+ */
+bool llm_circuit_probe_report(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    llm_token_t *token, llm_class_t class, bool passive, uint32_t hint,
+    uint32_t hold, uint32_t now, uint32_t random, bool *late,
     llm_transition_t *tr);
 
 /*

@@ -314,9 +314,9 @@ llm_reason_name(llm_reason_t reason)
 {
     static const char *const names[] = { "none", "failure_threshold",
         "failure_rate", "credential", "probe_failed", "open_elapsed",
-        "recovered", "operator", "reset", "ttl" };
+        "recovered", "operator", "reset", "ttl", "probe_succeeded" };
 
-    return llm_name(names, 10, reason);
+    return llm_name(names, 11, reason);
 }
 
 
