@@ -148,6 +148,7 @@ struct ngx_http_llm_record_s {
     ngx_http_llm_record_t        *next;
     ngx_http_llm_kind_e           kind;
     ngx_uint_t                    generation;     /* last configured in */
+    ngx_uint_t                    born;           /* first configured in */
     ngx_str_t                     name;
     llm_counters_t               *counters;       /* one a slot */
     llm_counters_t               *usage;          /* stripes; not observed */
@@ -744,7 +745,7 @@ ngx_int_t ngx_http_llm_record_limits(ngx_http_llm_main_conf_t *mcf,
 ngx_int_t ngx_http_llm_record_probe(ngx_http_llm_main_conf_t *mcf,
     ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record);
 void ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh,
-    ngx_slab_pool_t *shpool, ngx_uint_t active);
+    ngx_slab_pool_t *shpool, ngx_uint_t running);
 
 /* zone: the shared memory, its slots and its clock */
 

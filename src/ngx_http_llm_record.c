@@ -48,6 +48,7 @@ ngx_http_llm_record_get(ngx_http_llm_main_conf_t *mcf,
     }
 
     record->generation = mcf->sh->generation;
+    record->born = mcf->sh->generation;
     record->next = mcf->sh->records;
 
     ngx_memory_barrier();
@@ -275,17 +276,20 @@ ngx_http_llm_record_probe(ngx_http_llm_main_conf_t *mcf,
 
 
 /*
- * Frees the records that only configurations older than every living
- * worker's, and older than the running one, can know.
+ * Frees the records that only configurations can know which are older than
+ * every living worker's and than the running one, or younger than that: those
+ * have failed.
  */
 
 void
 ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh, ngx_slab_pool_t *shpool,
-    ngx_uint_t active)
+    ngx_uint_t running)
 {
     ngx_pid_t                pid;
-    ngx_uint_t               i;
+    ngx_uint_t               i, active;
     ngx_http_llm_record_t   *record, **recordp;
+
+    active = running;
 
     for (i = 0; i < sh->nslots; i++) {
 
@@ -309,7 +313,7 @@ ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh, ngx_slab_pool_t *shpool,
     while (*recordp) {
         record = *recordp;
 
-        if (record->generation >= active) {
+        if (record->generation >= active && record->born <= running) {
             recordp = &record->next;
             continue;
         }

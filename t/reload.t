@@ -296,6 +296,25 @@ subtest 'a configuration that nginx refuses changes nothing' => sub {
     is $gw->moved, 'a failed=2 rejected=2, b successful=4';
 };
 
+subtest 'what does not fit leaves no room taken behind' => sub {
+    my $gw = gateway([ a => '', b => '' ]);
+    my $used = $gw->status->{zone}{used};
+    my $fewer = sub { [ a => '', b => '', map {
+        ("$_[0]$_" => 'endpoint http://127.0.0.1:9;') } 1 .. $_[1] ] };
+
+    for my $name (qw(x y)) {
+        $gw->configure(providers => $fewer->($name, 200));
+        like $gw->nginx->reload_fails, qr/no room for 202 providers/;
+    }
+    $gw->configure(providers => $fewer->('z', 20));
+    $gw->nginx->reload;
+    is @{ $gw->status->{providers} }, 22, 'a few others find room at once';
+
+    $gw->configure(providers => [ a => '', b => '' ]);
+    $gw->nginx->reload for 1 .. 2;
+    is $gw->status->{zone}{used}, $used, 'and all of it comes back';
+};
+
 subtest 'a test of the configuration changes nothing' => sub {
     my $gw = gateway([ a => 'circuit failure_threshold=1 open=60s;' ]);
     $gw->provider('a')->behave(503);
