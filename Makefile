@@ -25,8 +25,8 @@ CORE   := $(sort $(wildcard src/core/*.c))
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
-        test unit check format fuzz perl converse clients bench faults foreign \
-        screenshots \
+        test unit check format fuzz perl converse soak clients bench \
+        faults foreign screenshots \
         deb deps deps-test deps-bench \
         deps-deb deps-package package-test package-life requirements FORCE
 
@@ -116,6 +116,10 @@ perl: build/$(MODULE) ## nginx with the module, driven by Perl
 
 converse: build/$(MODULE) ## conversations by chance for TIME=10 seconds, or SEED= again
 	@SEED='$(SEED)' TIME='$(TIME)' CALLS='$(CALLS)' t/chaos/converse
+
+soak: build/$(MODULE) ## everything that may happen to a gateway, for TIME=600 seconds
+	@SEED='$(SEED)' TIME='$(if $(filter file,$(origin TIME)),600,$(TIME))' \
+	    t/chaos/soak
 
 clients: build/$(MODULE) ## the official clients, and the dashboard in a browser
 	@test ! -e t/clients/package.json || $(again) client-tests
@@ -364,7 +368,7 @@ DEPS := nginx nginx-dev gcc libc6-dev make pkg-config libjansson-dev \
 
 DEPS_TEST := libcmocka-dev perl libio-socket-ssl-perl libjson-perl openssl \
              clang libclang-rt-14-dev clang-format cppcheck valgrind procps \
-             prometheus chromium
+             prometheus chromium faketime
 
 DEPS_BENCH := wrk valgrind
 

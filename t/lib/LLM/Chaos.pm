@@ -39,8 +39,10 @@ use LLM::Random;
 use constant {
     MOOD => 20,             # calls during which a provider is in one mood
     HEADER => 'x-chaos',
-    KEY  => 'key-of-the-caller',
+    KEY => 'key-of-the-caller',
 };
+use constant STRATEGIES => qw(priority round_robin weighted least_latency
+    cost least_conn);
 
 my $JSON = JSON::PP->new->utf8->canonical;
 
@@ -81,7 +83,8 @@ sub setting {
         routes  => {},
         main    => 'worker_shutdown_timeout 5s;',
         events  => $r->pick('', 'multi_accept on;', 'accept_mutex on;'),
-        http    => join("\n", $self->route(@names), $self->_http($r),
+        http    => join("\n", $self->_http($r),
+            $self->route('llm', $r->pick(STRATEGIES), @names),
             map { "upstream only-$_ { llm_use $_; }" } @names),
         locations => {
             '/' => $self->_location($r),
@@ -136,17 +139,16 @@ sub _circuit {
 }
 
 sub route {
-    my ($self, @names) = @_;
+    my ($self, $name, $strategy, @names) = @_;
 
-    my $r = $self->random('route');
+    my $r = $self->random('route', $name);
 
     my @use = map { "llm_use $_ weight=" . $r->between(1, 5) } @names;
     $use[-1] .= ' backup' if $r->chance(0.2);
 
-    return join ' ', 'upstream llm {', map({ length ? "$_;" : () }
+    return join ' ', "upstream $name {", map({ length ? "$_;" : () }
         @use,
-        'llm_strategy ' . $r->pick(qw(priority round_robin weighted
-            least_latency cost least_conn)),
+        "llm_strategy $strategy",
         'llm_commit ' . $r->pick(qw(header first_token first_token complete
             window=50ms window=300ms window=1k window=64k)),
         $r->weighted('' => 1, join(' ', 'llm_retry same='

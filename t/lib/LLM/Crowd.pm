@@ -12,8 +12,9 @@ LLM::Crowd - callers and providers that do what LLM::Chaos has made up
     $crowd->send($gw, $chaos, 1 .. 200);
     until ($crowd->is_back) { ... }
 
-    $crowd->results;        # { id, status, error, attempts, complaints }
-    $crowd->complaints;     # of all of them
+    $crowd->results;        # { id, from, until, status, error, complaints }
+    $crowd->weather($random, 'a', 'b');     # something for a provider
+    $crowd->fair;                           # and its end
 
 The callers are processes.  Each makes its share of the calls, one after the
 other, and writes down what LLM::Oracle says of the answers.
@@ -27,6 +28,7 @@ use Carp;
 use File::Temp ();
 use JSON::PP ();
 use POSIX qw(WNOHANG);
+use Time::HiRes qw(time);
 
 use LLM::Caller;
 use LLM::Chaos;
@@ -107,9 +109,11 @@ sub _work {
         h2 => $gw->nginx->url('h2'));
     for my $id (@ids) {
         my $call = $chaos->call($id);
+        my $from = time;
         my $result = eval { $self->_result($caller, $call) }
             // { complaints => ["call $id: $@"] };
-        print {$file} $JSON->encode({ id => $id, %$result }), "\n";
+        print {$file} $JSON->encode(
+            { id => $id, from => $from, until => time, %$result }), "\n";
     }
 }
 
@@ -120,7 +124,6 @@ sub _result {
     return {
         status     => $answer->status,
         error      => $answer->error,
-        attempts   => scalar $answer->header('x-llm-attempts'),
         complaints => [ LLM::Oracle->answer($call, $answer) ],
     };
 }
@@ -143,7 +146,23 @@ sub results {
     } glob "$self->{dir}/*";
 }
 
-sub complaints { map { @{ $_->{complaints} } } $_[0]->results }
+# what happens to a provider as a whole
+
+sub weather {
+    my ($self, $r, @names) = @_;
+
+    my $p = $self->providers->{ $r->pick(@names) };
+    my $what = $r->weighted(fair => 4, refuse => 1, greet => 2, drop => 2);
+
+    if    ($what eq 'refuse') { $p->refuse }
+    elsif ($what eq 'greet')  { $p->greet($r->pick(qw(close reset hang))) }
+    elsif ($what eq 'drop')   { $p->drop($r->pick(qw(idle all))) }
+    else                      { $p->accept_again->greet('serve') }
+}
+
+sub fair {
+    $_->accept_again->greet('serve') for values %{ $_[0]->providers };
+}
 
 # before another round
 

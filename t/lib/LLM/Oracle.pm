@@ -9,8 +9,10 @@ LLM::Oracle - what must hold, whatever callers and providers do
     my @complaints = LLM::Oracle->answer($call, $answer);
     push @complaints, LLM::Oracle->glance($status, $status_before);
     push @complaints, LLM::Oracle->rest($status);
-    push @complaints, LLM::Oracle->log($status, \@results, @lines);
-    push @complaints, LLM::Oracle->requests($chaos, \@lines, @providers);
+    LLM::Oracle->tally(\%tally, @lines);
+    push @complaints, LLM::Oracle->log($status, \%tally);
+    push @complaints, LLM::Oracle->answers(\%tally, $crowd->results);
+    push @complaints, LLM::Oracle->requests($chaos, \%tally, @providers);
 
 Each returns what is wrong, as text; nothing where all is well.
 
@@ -33,12 +35,21 @@ read one after the other, while calls go on.)
 What holds besides when nothing is in flight: every call has its verdict,
 every permit and every place is back, the moves of a circuit are a chain.
 
-=item log(STATUS, RESULTS, LINES)
+=item tally(TALLY, LINES), log(STATUS, TALLY)
 
-The lines of the access log, as hashes, against the counters; and whoever got
-no answer at all had one that broke off before nginx had sent a byte of it.
+Adds up lines of the access log, as hashes; and whether the counters are the
+same.
 
-=item requests(CHAOS, LINES, PROVIDERS)
+=item told(STATUS)
+
+What a status says of that: { outcomes, attempts }.
+
+=item answers(TALLY, RESULTS)
+
+What the callers complain of; and whoever got no answer at all had one that
+broke off before nginx had sent a byte of it.
+
+=item requests(CHAOS, TALLY, PROVIDERS)
 
 What the providers were asked for: no more than the log has attempts, each
 with the body of the caller and with the provider's own key.
@@ -353,46 +364,68 @@ sub rest {
     } @{ $status->{routes} };
 }
 
-sub log {
-    my ($class, $status, $results, @lines) = @_;
+# the access log: what it adds up to
 
-    my (%logged, %truncated);
-    my $attempts = 0;
+sub tally {
+    my ($class, $tally, @lines) = @_;
+
     for my $line (@lines) {
-        my ($id) = $line->{http_x_chaos} =~ /:(.*)/;
-        $truncated{$id} = 1 if $line->{llm_outcome} eq 'truncated';
-        $logged{ $line->{llm_outcome} }++;
-        $attempts += _attempts($line);
+        my $mark = $line->{http_x_chaos};
+        my $attempts = $line->{llm_attempts} =~ /(\d+)/ ? $1 : 0;
+
+        $tally->{outcomes}{ $line->{llm_outcome} }++;
+        $tally->{attempts} += $attempts;
+        $tally->{calls}{$mark} += $attempts;
+        $tally->{truncated}{ $mark =~ s/.*://r } = 1
+            if $line->{llm_outcome} eq 'truncated';
     }
+}
+
+sub log {
+    my ($class, $status, $tally) = @_;
+
+    my $told   = $class->told($status);
+    my $logged = $tally->{outcomes};
+    return (
+        $tally->{attempts} != $told->{attempts}
+            ? "$told->{attempts} calls, but the log has $tally->{attempts}"
+                . ' attempts' : (),
+        map { "$told->{outcomes}{$_} $_, but the log has "
+                . ($logged->{$_} // 0) }
+            grep { $told->{outcomes}{$_} != ($logged->{$_} // 0) }
+            sort keys %{ $told->{outcomes} },
+    );
+}
+
+# what the status says of it
+
+sub told {
+    my ($class, $status) = @_;
 
     my %outcomes;
     for my $route (@{ $status->{routes} }) {
         $outcomes{$_} += $route->{outcomes}{$_}
             for keys %{ $route->{outcomes} };
     }
-
-    my $calls = sum0 map { $_->{total_calls} } @{ $status->{providers} };
-    return (
-        map({ "call $_->{id}: no answer" }
-            grep { ($_->{error} // '') eq 'closed' && !$_->{status}
-                && !$truncated{ $_->{id} } } @$results),
-        $attempts != $calls
-            ? "$calls calls, but the log has $attempts attempts" : (),
-        map { "$outcomes{$_} $_, but the log has " . ($logged{$_} // 0) }
-            grep { $outcomes{$_} != ($logged{$_} // 0) } sort keys %outcomes,
-    );
+    return {
+        outcomes => \%outcomes,
+        attempts => sum0(map { $_->{total_calls} } @{ $status->{providers} }),
+    };
 }
 
-sub _attempts { $_[0]{llm_attempts} =~ /(\d+)/ ? $1 : 0 }
+sub answers {
+    my ($class, $tally, @results) = @_;
+
+    return map { @{ $_->{complaints} },
+        ($_->{error} // '') eq 'closed' && !$_->{status}
+            && !$tally->{truncated}{ $_->{id} }
+            ? "call $_->{id}: no answer" : () } @results;
+}
 
 sub requests {
-    my ($class, $chaos, $lines, @providers) = @_;
+    my ($class, $chaos, $tally, @providers) = @_;
 
-    my (%attempts, %seen, @wrong);
-    for my $line (@$lines) {
-        $attempts{ $line->{http_x_chaos} } += _attempts($line);
-    }
-
+    my (%seen, @wrong);
     for my $provider (@providers) {
         my %used;
         for my $request ($provider->requests) {
@@ -410,9 +443,9 @@ sub requests {
     }
 
     return @wrong, map {
-        my $may = $attempts{$_} // 0;
-        "$_: $seen{$_} requests for $may attempts";
-    } grep { $seen{$_} > ($attempts{$_} // 0) } sort keys %seen;
+        my $may = $tally->{calls}{$_} // 0;
+        $seen{$_} > $may ? "$_: $seen{$_} requests for $may attempts" : ();
+    } sort keys %seen;
 }
 
 sub _request {

@@ -12,6 +12,7 @@ LLM::Random - chance that can be had again
     $random->between(1, 6);
     $random->chance(0.1);               # true once in ten
     $random->pick(qw(a b c));
+    $random->shuffled(qw(a b c));
     $random->weighted(ok => 8, reset => 1, hang => 1);
     $random->seconds(0.001, 1);         # as often short as long
 
@@ -55,6 +56,13 @@ sub pick {
     my ($self, @things) = @_;
 
     return $things[ $self->below(scalar @things) ];
+}
+
+sub shuffled {
+    my ($self, @things) = @_;
+
+    my @order = map { [ $self->share, $_ ] } @things;
+    return map { $_->[1] } sort { $a->[0] <=> $b->[0] } @order;
 }
 
 sub weighted {
