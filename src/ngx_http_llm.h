@@ -968,6 +968,8 @@ ngx_int_t ngx_http_llm_api_handler(ngx_http_request_t *r);
 
 /* operator: the operator's word */
 
+#define NGX_HTTP_LLM_API_QUOTED  64               /* of what somebody wrote */
+
 struct json_t *ngx_http_llm_order(ngx_http_request_t *r,
     ngx_http_llm_provider_t *provider, ngx_str_t *body, ngx_str_t *error);
 ngx_str_t ngx_http_llm_printable(ngx_http_request_t *r, ngx_str_t *text);

@@ -328,8 +328,9 @@ ngx_http_llm_api_find(ngx_http_request_t *r, ngx_http_llm_provider_t **provider)
 
     if (*provider == NULL) {
         return ngx_http_llm_api_error(r, NGX_HTTP_NOT_FOUND,
-                   "There is no provider \"%V\": expected one that "
-                   "\".../providers\" lists.", &name);
+                   "There is no provider \"%*s\": expected one that "
+                   "\".../providers\" lists.",
+                   ngx_min(name.len, NGX_HTTP_LLM_API_QUOTED), name.data);
     }
 
     return NGX_DECLINED;
@@ -341,7 +342,7 @@ ngx_http_llm_api_get(ngx_http_request_t *r, ngx_http_llm_provider_t *provider)
 {
     json_t                    *json, *list;
     ngx_int_t                  rc;
-    ngx_uint_t                 i;
+    ngx_uint_t                 i, changes;
     ngx_http_llm_main_conf_t  *mcf;
     ngx_http_llm_provider_t  **providerp;
 
@@ -359,13 +360,15 @@ ngx_http_llm_api_get(ngx_http_request_t *r, ngx_http_llm_provider_t *provider)
         return ngx_http_llm_api_send(r, NGX_HTTP_OK, json);
     }
 
+    changes = ngx_http_llm_describe_most(mcf, LLM_HISTORY);
+
     list = json_array();
     providerp = mcf->providers.elts;
 
     for (i = 0; i < mcf->providers.nelts; i++) {
         json_array_append_new(list,
                               ngx_http_llm_describe_provider(mcf, providerp[i],
-                                                             LLM_HISTORY));
+                                                             changes));
     }
 
     json = json_object();

@@ -98,9 +98,7 @@ ngx_http_llm_describe_all(ngx_http_llm_page_t *page,
         return NGX_ERROR;
     }
 
-    changes = ngx_min(changes, NGX_HTTP_LLM_DESCRIBE_CHANGES
-                               / ngx_max(page->mcf->providers.nelts
-                                         + page->mcf->observed.nelts, 1));
+    changes = ngx_http_llm_describe_most(page->mcf, changes);
 
     for (n = 0; n < sizeof(lists) / sizeof(lists[0]); n++) {
 
@@ -131,6 +129,17 @@ ngx_http_llm_describe_all(ngx_http_llm_page_t *page,
     }
 
     return format->end(page);
+}
+
+
+/* How many changes of state of each are told, where all are on one page. */
+
+ngx_uint_t
+ngx_http_llm_describe_most(ngx_http_llm_main_conf_t *mcf, ngx_uint_t changes)
+{
+    return ngx_min(changes, NGX_HTTP_LLM_DESCRIBE_CHANGES
+                            / ngx_max(mcf->providers.nelts
+                                      + mcf->observed.nelts, 1));
 }
 
 

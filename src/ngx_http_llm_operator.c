@@ -41,6 +41,7 @@ static ngx_int_t ngx_http_llm_order_read(ngx_http_request_t *r, json_t *json,
     ngx_http_llm_order_t *order, ngx_str_t *error);
 static ngx_int_t ngx_http_llm_order_action(ngx_http_request_t *r, json_t *json,
     ngx_http_llm_order_t *order, ngx_str_t *error);
+static size_t ngx_http_llm_order_quoted(const char *name);
 static ngx_int_t ngx_http_llm_order_ttl(ngx_http_request_t *r, json_t *json,
     ngx_http_llm_order_t *order, ngx_str_t *error);
 static ngx_int_t ngx_http_llm_order_invalid(ngx_http_request_t *r,
@@ -113,8 +114,9 @@ ngx_http_llm_order_read(ngx_http_request_t *r, json_t *json,
 
         if (ngx_strcmp(name, "action") != 0 && ngx_strcmp(name, "ttl") != 0) {
             return ngx_http_llm_order_invalid(r, error,
-                       "Unknown member \"%s\": expected \"action\" and "
-                       "perhaps \"ttl\".", name);
+                       "Unknown member \"%*s\": expected \"action\" and "
+                       "perhaps \"ttl\".", ngx_http_llm_order_quoted(name),
+                       name);
         }
     }
 
@@ -150,8 +152,18 @@ ngx_http_llm_order_action(ngx_http_request_t *r, json_t *json,
     }
 
     return ngx_http_llm_order_invalid(r, error,
-               "Unknown action \"%s\": expected \"open\", \"close\", "
-               "\"disable\", \"observe\", \"auto\" or \"reset\".", name);
+               "Unknown action \"%*s\": expected \"open\", \"close\", "
+               "\"disable\", \"observe\", \"auto\" or \"reset\".",
+               ngx_http_llm_order_quoted(name), name);
+}
+
+
+/* So much of it that there is room for what is expected. */
+
+static size_t
+ngx_http_llm_order_quoted(const char *name)
+{
+    return ngx_min(ngx_strlen(name), NGX_HTTP_LLM_API_QUOTED);
 }
 
 

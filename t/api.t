@@ -251,6 +251,9 @@ subtest 'what is no order does nothing, and is told what one is' => sub {
         '{"action":"open "}'   => qr/Unknown action "open ": expected/,
         '{"action":1}'         => qr/Unknown action "": expected/,
         '{"action":"\n\u00e9"}' => qr/Unknown action "\?\?\?": expected/,
+        '{"action":"' . 'o' x 1000 . '"}' => qr/"o{64}": expected "open"/,
+        '{"action":"open","' . 'f' x 1000 . '":1}'
+            => qr/"f{64}": expected "action" and/,
         '{"action":"open","for":"1m"}'
             => qr/Unknown member "for": expected "action" and/,
     );
@@ -265,6 +268,8 @@ subtest 'what is no order does nothing, and is told what one is' => sub {
     my $r = order($gw, nope => { action => 'open' });
     is $r->status, 404, 'a provider that there is not';
     like message($r), qr/no provider "nope"/;
+    $r = order($gw, 'n' x 1000, { action => 'open' });
+    like message($r), qr{no provider "n{64}": expected one that ".../provid};
     is $gw->status('a')->{transitions}, 0;
 };
 
