@@ -125,6 +125,25 @@ ngx_http_llm_member_named(ngx_http_llm_record_t *route, ngx_str_t *name)
 }
 
 
+/* The count of a pair by its names; NULL: not in the route, or no room. */
+
+ngx_http_llm_failover_t *
+ngx_http_llm_member_failover(ngx_slab_pool_t *shpool,
+    ngx_http_llm_record_t *route, ngx_str_t *from, ngx_str_t *to)
+{
+    ngx_http_llm_member_t  *member, *next;
+
+    member = *ngx_http_llm_member_named(route, from);
+    next = *ngx_http_llm_member_named(route, to);
+
+    if (member == NULL || next == NULL) {
+        return NULL;
+    }
+
+    return ngx_http_llm_member_pair(shpool, member, next);
+}
+
+
 /* Next to each other, then one apart, ... */
 
 static ngx_int_t

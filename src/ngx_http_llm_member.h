@@ -38,6 +38,9 @@ ngx_int_t ngx_http_llm_members_init(ngx_slab_pool_t *shpool,
 ngx_int_t ngx_http_llm_members_copy(ngx_http_llm_main_conf_t *mcf,
     ngx_slab_pool_t *shpool, ngx_http_llm_record_t *to,
     ngx_http_llm_record_t *from);
+ngx_http_llm_failover_t *ngx_http_llm_member_failover(
+    ngx_slab_pool_t *shpool, ngx_http_llm_record_t *route, ngx_str_t *from,
+    ngx_str_t *to);
 void ngx_http_llm_members_retire(ngx_http_llm_shctx_t *sh, ngx_str_t *name);
 void ngx_http_llm_members_forget(ngx_http_llm_shctx_t *sh,
     ngx_slab_pool_t *shpool);

@@ -26,6 +26,10 @@ static void ngx_http_llm_save_failure(ngx_http_llm_saved_t *s,
 static void ngx_http_llm_restore_failure(ngx_http_llm_saved_t *s,
     ngx_http_llm_saved_row_t *row, uint64_t *v);
 static bool ngx_http_llm_check_failure(const uint64_t *v);
+static void ngx_http_llm_save_failover(ngx_http_llm_saved_t *s,
+    ngx_http_llm_saved_row_t *row, uint64_t *v);
+static void ngx_http_llm_restore_failover(ngx_http_llm_saved_t *s,
+    ngx_http_llm_saved_row_t *row, uint64_t *v);
 static void ngx_http_llm_save_told(ngx_http_llm_saved_t *s,
     ngx_http_llm_saved_row_t *row, uint64_t *v);
 static void ngx_http_llm_restore_told(ngx_http_llm_saved_t *s,
@@ -150,6 +154,9 @@ ngx_http_llm_saved_row_t  ngx_http_llm_saved_rows[] = {
     { "stream_failures", NGX_HTTP_LLM_SAVED_P,
       LLM_STREAM_ERROR_EVENT - LLM_STREAM_BROKEN + 1,
       NGX_HTTP_LLM_SAVED_USAGE, LLM_STREAM_BROKEN },
+
+    { "count", NGX_HTTP_LLM_SAVED_F, 1,
+      ngx_http_llm_save_failover, ngx_http_llm_restore_failover, NULL, 0 },
 
     { NULL, 0, 0, NULL, NULL, NULL, 0 }
 };
@@ -430,4 +437,20 @@ ngx_http_llm_restore_usage(ngx_http_llm_saved_t *s,
     for (i = 0; i < row->n; i++) {
         s->record->usage[0].v[row->data + i] = v[i];
     }
+}
+
+
+static void
+ngx_http_llm_save_failover(ngx_http_llm_saved_t *s,
+    ngx_http_llm_saved_row_t *row, uint64_t *v)
+{
+    v[0] = s->failover->count;
+}
+
+
+static void
+ngx_http_llm_restore_failover(ngx_http_llm_saved_t *s,
+    ngx_http_llm_saved_row_t *row, uint64_t *v)
+{
+    s->failover->count = v[0];
 }

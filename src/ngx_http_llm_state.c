@@ -24,7 +24,7 @@
 
 
 #define NGX_HTTP_LLM_STATE_TICK      1000                   /* ms */
-#define NGX_HTTP_LLM_STATE_INTERVAL  10000                  /* ms */
+#define NGX_HTTP_LLM_STATE_INTERVAL  5000                   /* ms */
 
 #define NGX_HTTP_LLM_STATE_HEAD      512
 #define NGX_HTTP_LLM_STATE_SIZE      65536
@@ -95,8 +95,9 @@ ngx_http_llm_state(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
 
     if (mcf->state.len > NGX_MAX_PATH - 32) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "the name in \"state=%V\" of \"llm_zone\" is too "
-                           "long", file);
+                           "the name in \"state=\" of \"llm_zone\" is too "
+                           "long: expected at most %d bytes, with the prefix",
+                           NGX_MAX_PATH - 32);
         return NGX_CONF_ERROR;
     }
 

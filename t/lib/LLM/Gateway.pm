@@ -34,7 +34,7 @@ LLM::Gateway - nginx with the module, and made-up providers behind it
     log       => [ 'llm_cost' ]     variables for logged, besides its own
     zone      => '1m'
     sources   => { NAME => LLM::Provider }      those that are special
-    workers, master, daemon                     see LLM::Nginx
+    workers, master, daemon, user               see LLM::Nginx
 
 It is started, unless C<start => 0>.
 
@@ -112,7 +112,7 @@ sub new {
 
     my $start = delete $option{start} // 1;
     my %nginx = map { exists $option{$_} ? ($_ => delete $option{$_}) : () }
-        qw(workers master daemon);
+        qw(workers master daemon user);
 
     my $self = bless {
         nginx  => LLM::Nginx->new(%nginx),

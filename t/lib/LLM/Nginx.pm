@@ -36,6 +36,7 @@ reported anything.  One more says that no process of them is left.
     workers   => 1
     master    => 0      master_process off
     daemon    => 1      as in production (upgrade needs it)
+    user      => root   of the workers, where root runs the test
     log_level => info   LLM_LOG_LEVEL
 
 =item write_conf(http => TEXT, main => TEXT, events => TEXT, with => {...})
@@ -148,6 +149,7 @@ sub new {
         workers   => 1,
         master    => 1,
         daemon    => 0,
+        user      => 'root',
         patience  => $valgrind ? 60 : 10,
         ports     => {},
         env       => {},
@@ -236,7 +238,7 @@ sub _preamble {
 
     return join '', map { "$_;\n" }
         defined $self->{module} ? "load_module $self->{module}" : (),
-        $> == 0 ? 'user root' : (),
+        $> == 0 ? "user $self->{user}" : (),
         'daemon ' . ($self->{daemon} ? 'on' : 'off'),
         'master_process ' . ($self->{master} ? 'on' : 'off'),
         "worker_processes $self->{workers}",
