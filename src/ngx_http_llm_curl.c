@@ -9,15 +9,28 @@
 
 /*
  * libcurl asks for two things: to be told when something happens on a socket,
- * and when a time is over.  Sockets are nginx's own connections, opened and
- * closed here, so no event outlives its socket; a name is never looked up, so
- * libcurl starts no thread.  libcurl is entered from event handlers only, and
- * what OpenSSL has left in its queue of errors is cleared behind each entry:
- * nginx would blame the next connection for it.
+ * and when a time is over.
+ *
+ * libcurl closes some sockets without a word, those that are still connecting
+ * among them, and tells afterwards that it has lost interest, when the number
+ * may be another's.  So nginx watches a descriptor of its own for the same
+ * socket, which lives until libcurl says that it closes its one, at the
+ * latest until the end of the call.
+ *
+ * A name is never looked up, so libcurl starts no thread.  libcurl is entered
+ * from event handlers only, and what OpenSSL has left in its queue of errors
+ * is cleared behind each entry: nginx would blame the next connection for it.
  */
 
 
 #define NGX_HTTP_LLM_CURL_IDLE  4                 /* kept by libcurl: none is */
+
+
+typedef struct {
+    curl_socket_t                 fd;             /* libcurl's */
+    ngx_connection_t             *connection;     /* ours; NULL: unused */
+    ngx_http_llm_curl_t          *call;
+} ngx_http_llm_curl_socket_t;
 
 
 typedef struct {
@@ -26,13 +39,16 @@ typedef struct {
     ngx_connection_t              dumb;           /* for the timer's log */
     ngx_queue_t                   calls;
     ngx_uint_t                    ncalls;
-    ngx_connection_t             *sockets[NGX_HTTP_LLM_CURL_CALLS];
+    ngx_http_llm_curl_socket_t    sockets[NGX_HTTP_LLM_CURL_CALLS];
 } ngx_http_llm_curl_engine_t;
 
 
 static ngx_int_t ngx_http_llm_curl_multi(CURLM *multi);
 static void ngx_http_llm_curl_free(ngx_http_llm_curl_t *t);
-static ngx_connection_t **ngx_http_llm_curl_find(curl_socket_t s);
+static ngx_http_llm_curl_socket_t *ngx_http_llm_curl_find(curl_socket_t s);
+static ngx_int_t ngx_http_llm_curl_watch(ngx_http_llm_curl_t *t,
+    curl_socket_t s);
+static void ngx_http_llm_curl_forget(ngx_http_llm_curl_socket_t *sock);
 static int ngx_http_llm_curl_socket(CURL *easy, curl_socket_t s, int what,
     void *data, void *assigned);
 static ngx_int_t ngx_http_llm_curl_want(ngx_event_t *ev, ngx_int_t event,
@@ -203,34 +219,39 @@ ngx_http_llm_curl_cancel(ngx_http_llm_curl_t *t)
 static void
 ngx_http_llm_curl_free(ngx_http_llm_curl_t *t)
 {
+    ngx_uint_t                   i;
+    ngx_http_llm_curl_socket_t  *sock;
+
     ngx_queue_remove(&t->queue);
     ngx_http_llm_curl_engine.ncalls--;
 
     ngx_http_llm_transfer_free(t);
+
+    sock = ngx_http_llm_curl_engine.sockets;
+
+    for (i = 0; i < NGX_HTTP_LLM_CURL_CALLS; i++) {
+        if (sock[i].connection && sock[i].call == t) {
+            ngx_http_llm_curl_forget(&sock[i]);
+        }
+    }
 }
 
 
-static ngx_connection_t **
+static ngx_http_llm_curl_socket_t *
 ngx_http_llm_curl_find(curl_socket_t s)
 {
-    ngx_uint_t         i;
-    ngx_connection_t  *c, **unused;
+    ngx_uint_t                   i;
+    ngx_http_llm_curl_socket_t  *sock;
 
-    unused = NULL;
+    sock = ngx_http_llm_curl_engine.sockets;
 
     for (i = 0; i < NGX_HTTP_LLM_CURL_CALLS; i++) {
-
-        c = ngx_http_llm_curl_engine.sockets[i];
-
-        if (c == NULL) {
-            unused = &ngx_http_llm_curl_engine.sockets[i];
-
-        } else if (c->fd == s) {
-            return &ngx_http_llm_curl_engine.sockets[i];
+        if (sock[i].connection && sock[i].fd == s) {
+            return &sock[i];
         }
     }
 
-    return s == CURL_SOCKET_BAD ? unused : NULL;
+    return NULL;
 }
 
 
@@ -238,34 +259,82 @@ curl_socket_t
 ngx_http_llm_curl_open(void *data, curlsocktype purpose,
     struct curl_sockaddr *address)
 {
-    ngx_socket_t        s;
-    ngx_connection_t   *c, **place;
+    ngx_http_llm_curl_t *t = data;
 
-    place = ngx_http_llm_curl_find(CURL_SOCKET_BAD);
-    if (place == NULL) {
-        return CURL_SOCKET_BAD;
-    }
+    curl_socket_t                s;
+    ngx_http_llm_curl_socket_t  *sock;
 
     s = socket(address->family, address->socktype | SOCK_CLOEXEC,
                address->protocol);
 
-    if (s == (ngx_socket_t) -1) {
+    if (s == CURL_SOCKET_BAD) {
         ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_socket_errno,
                       ngx_socket_n " failed");
         return CURL_SOCKET_BAD;
     }
 
-    c = ngx_get_connection(s, ngx_cycle->log);
+    sock = ngx_http_llm_curl_find(s);
+
+    if (sock) {
+
+        /* it was closed without a word */
+
+        ngx_http_llm_curl_forget(sock);
+    }
+
+    if (ngx_http_llm_curl_watch(t, s) == NGX_OK) {
+        return s;
+    }
+
+    if (ngx_close_socket(s) == -1) {
+        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_socket_errno,
+                      ngx_close_socket_n " failed");
+    }
+
+    return CURL_SOCKET_BAD;
+}
+
+
+static ngx_int_t
+ngx_http_llm_curl_watch(ngx_http_llm_curl_t *t, curl_socket_t s)
+{
+    ngx_uint_t                   i;
+    ngx_socket_t                 own;
+    ngx_connection_t            *c;
+    ngx_http_llm_curl_socket_t  *sock;
+
+    sock = ngx_http_llm_curl_engine.sockets;
+
+    for (i = 0; sock[i].connection; i++) {
+        if (i == NGX_HTTP_LLM_CURL_CALLS - 1) {
+            return NGX_ERROR;
+        }
+    }
+
+    own = fcntl(s, F_DUPFD_CLOEXEC, 0);
+
+    if (own == (ngx_socket_t) -1) {
+        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_socket_errno,
+                      "fcntl(F_DUPFD_CLOEXEC) failed");
+        return NGX_ERROR;
+    }
+
+    c = ngx_get_connection(own, ngx_cycle->log);
 
     if (c == NULL) {
-        if (ngx_close_socket(s) == -1) {
+        if (ngx_close_socket(own) == -1) {
             ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_socket_errno,
                           ngx_close_socket_n " failed");
         }
 
-        return CURL_SOCKET_BAD;
+        return NGX_ERROR;
     }
 
+    sock[i].fd = s;
+    sock[i].connection = c;
+    sock[i].call = t;
+
+    c->data = &sock[i];
     c->log = ngx_cycle->log;
     c->log_error = NGX_ERROR_ERR;
     c->number = ngx_atomic_fetch_add(ngx_connection_counter, 1);
@@ -275,29 +344,31 @@ ngx_http_llm_curl_open(void *data, curlsocktype purpose,
     c->write->log = c->log;
     c->write->handler = ngx_http_llm_curl_socket_handler;
 
-    *place = c;
+    return NGX_OK;
+}
 
-    return s;
+
+static void
+ngx_http_llm_curl_forget(ngx_http_llm_curl_socket_t *sock)
+{
+    ngx_close_connection(sock->connection);
+
+    sock->connection = NULL;
 }
 
 
 int
 ngx_http_llm_curl_close(void *data, curl_socket_t s)
 {
-    ngx_connection_t  *c, **place;
+    ngx_http_llm_curl_socket_t  *sock;
 
-    place = ngx_http_llm_curl_find(s);
+    sock = ngx_http_llm_curl_find(s);
 
-    if (place == NULL) {
-        return ngx_close_socket(s);
+    if (sock) {
+        ngx_http_llm_curl_forget(sock);
     }
 
-    c = *place;
-    *place = NULL;
-
-    ngx_close_connection(c);
-
-    return 0;
+    return ngx_close_socket(s);
 }
 
 
@@ -310,15 +381,16 @@ static int
 ngx_http_llm_curl_socket(CURL *easy, curl_socket_t s, int what, void *data,
     void *assigned)
 {
-    ngx_connection_t  *c, **place;
+    ngx_connection_t            *c;
+    ngx_http_llm_curl_socket_t  *sock;
 
-    place = ngx_http_llm_curl_find(s);
+    sock = ngx_http_llm_curl_find(s);
 
-    if (place == NULL) {
+    if (sock == NULL) {
         return 0;
     }
 
-    c = *place;
+    c = sock->connection;
 
     if (what == CURL_POLL_REMOVE) {
         what = 0;
@@ -390,11 +462,13 @@ ngx_http_llm_curl_timer(CURLM *multi, long ms, void *data)
 static void
 ngx_http_llm_curl_socket_handler(ngx_event_t *ev)
 {
-    ngx_connection_t  *c;
+    ngx_connection_t            *c;
+    ngx_http_llm_curl_socket_t  *sock;
 
     c = ev->data;
+    sock = c->data;
 
-    ngx_http_llm_curl_run(c->fd, ev->write ? CURL_CSELECT_OUT
+    ngx_http_llm_curl_run(sock->fd, ev->write ? CURL_CSELECT_OUT
                                            : CURL_CSELECT_IN);
 }
 

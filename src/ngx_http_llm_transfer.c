@@ -80,6 +80,7 @@ ngx_http_llm_transfer_setup(ngx_http_llm_curl_t *t,
         || curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) call->timeout)
         || curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION,
                             ngx_http_llm_curl_open)
+        || curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t)
         || curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION,
                             ngx_http_llm_curl_close)
         || curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION,
