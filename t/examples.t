@@ -381,10 +381,10 @@ subtest 'logging.conf' => sub {
               $provider{openai}->behave({ pace => 0.01, reset => '2 tokens' });
               ask(CHAT, prompt('Hello', stream => \1));
           } ],
-        [ { outcome => 'ok', model => qq("odd"\n\x{20ac}), status => 200 },
+        [ { outcome => 'ok', model => qq("odd" \x{20ac}), status => 200 },
           sub {
               $provider{openai}->behave('ok');
-              ask(CHAT, prompt('Hello', model => qq("odd"\n\x{20ac})));
+              ask(CHAT, prompt('Hello', model => qq("odd" \x{20ac})));
           } ],
         [ { outcome => 'rejected', status => 400, provider => '',
             reject => 'invalid_request_error', attempts => 0 },
