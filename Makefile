@@ -25,8 +25,8 @@ CORE   := $(sort $(wildcard src/core/*.c))
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
-        test unit check format fuzz perl converse soak clients bench \
-        faults foreign screenshots \
+        test unit check format fuzz replay coverage perl converse soak \
+        clients bench faults foreign screenshots \
         deb deps deps-test deps-bench \
         deps-deb deps-package package-test package-life requirements FORCE
 
@@ -125,17 +125,34 @@ clients: build/$(MODULE) ## the official clients, and the dashboard in a browser
 	@test ! -e t/clients/package.json || $(again) client-tests
 
 fuzz: ## random input for the core, TIME=10 seconds for each target
-	@$(if $(LIBFUZZER),:,echo 'fuzz: skipped, there is no libFuzzer'; exit 0); \
+	@$(if $(LIBFUZZER),:,echo 'fuzz: no libFuzzer, the corpus alone'; \
+	    $(again) replay; exit 0); \
 	$(again) -j$(JOBS) $(FUZZ); \
 	$(fail); for target in $(FUZZ); do \
 	    name=$$(basename $$target _fuzz); log=build/fuzz/$$name.log; \
 	    mkdir -p build/fuzz/corpus/$$name t/fuzz/corpus/$$name; \
 	    $$target -max_total_time=$(TIME) -print_final_stats=1 \
+	        $$(ls t/fuzz/dict/$$name.dict 2> /dev/null | sed s/^/-dict=/) \
 	        -artifact_prefix=build/fuzz/ -close_fd_mask=1 \
 	        build/fuzz/corpus/$$name t/fuzz/corpus/$$name > $$log 2>&1 || \
 	        { tail -n 60 $$log >&2; fail "$$target failed, see $$log"; }; \
 	    echo "$$target: $$(sed -n 's/.*executed_units: *//p' $$log) inputs"; \
 	done
+
+replay: ## the fuzzers' corpus alone, with gcc's sanitizers
+	@$(again) -j$(JOBS) $(REPLAY)
+	@for target in $(REPLAY); do \
+	    $$target t/fuzz/corpus/$$(basename $$target _fuzz); \
+	done
+
+coverage: ## which lines of the parsers the fuzzers' corpus reaches
+	@$(again) -j$(JOBS) $(COVERAGE)
+	@$(foreach target,$(COVERAGE),LLVM_PROFILE_FILE=$(target).raw $(target) \
+	    t/fuzz/corpus/$(notdir $(target:_fuzz=)) > /dev/null;)
+	@llvm-profdata merge -o build/coverage/all $(COVERAGE:=.raw)
+	@llvm-cov report -instr-profile build/coverage/all \
+	    $(firstword $(COVERAGE)) $(COVERAGE:%=-object %) $(CORE) | awk '/\.c/ && $$10 != "0.00%" \
+	    { printf "%-28s %6s lines, %5s missed, %s\n", $$1, $$8, $$9, $$10 }'
 
 bench: deps-bench ## measure, against stock nginx where there is one
 	@$(again) all
@@ -318,6 +335,8 @@ programs = $(patsubst t/$(1)/%.c,build/$(2)/%,$(sort $(wildcard t/$(1)/*_$(3).c)
 UNIT     := $(call programs,unit,unit,test)
 SANITIZE := $(call programs,unit,sanitize,test)
 FUZZ     := $(call programs,fuzz,fuzz,fuzz)
+REPLAY   := $(call programs,fuzz,replay,fuzz)
+COVERAGE := $(call programs,fuzz,coverage,fuzz)
 BENCH    := $(call programs,bench,bench,bench)
 
 PLAIN_C := $(sort $(wildcard $(addsuffix /*.[ch],\
@@ -348,8 +367,14 @@ $(eval $(call flavour,sanitize,unit,\
 $(eval $(call flavour,fuzz,fuzz,\
     clang -fsanitize=fuzzer-no-link$(,)address$(,)undefined $(CHECKED),\
     -fsanitize=fuzzer -ljansson))
+$(eval $(call flavour,replay,fuzz,\
+    $(CC) -fsanitize=address$(,)undefined $(CHECKED),-ljansson))
+$(eval $(call flavour,coverage,fuzz,\
+    clang -fprofile-instr-generate -fcoverage-mapping -g -O1,-ljansson))
 $(eval $(call flavour,bench,bench,$(CC) -g -O2,-ljansson -pthread))
 $(eval $(call flavour,analyze,analyze,$(CC) -g -O2 -fanalyzer,))
+
+$(REPLAY) $(COVERAGE): t/fuzz/replay.c
 
 -include $(wildcard build/*/*.d build/*/core/*.d)
 
