@@ -614,6 +614,9 @@ CONF
         { 'x-accel-redirect' => '/kept/accel' } }, $plain ]);
     $see->(GET => '/twice/1', [$plain]);
 
+    # nobody waits for a mirror
+    wait_for(sub { grep { $_->{uri} eq '/copy' } map $_->requests, $a, $b });
+
     for my $provider ($a, $b) {
         $provider->wait_for(sub {
             !grep { $_->{outcome} eq 'waiting' } $_[0]->requests });
