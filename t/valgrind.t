@@ -206,4 +206,26 @@ subtest 'addresses that change' => sub {
     $named->done;
 };
 
+subtest 'a state file is written, read and set aside' => sub {
+    my $gw = LLM::Gateway->new(zone => '1m state=state/llm',
+        providers => [
+            a => 'circuit failure_threshold=1 open=300s;', b => '',
+        ]);
+    $gw->provider('a')->behave(503);
+    $gw->ask for 1 .. 2;
+    my $file = $gw->nginx->prefix . '/state/llm';
+    ok $gw->wait_for(sub { -s $file }, 60);
+    $gw->nginx->quit;
+    $gw->start;
+    is $gw->status('a')->{state}, 'open';
+    is $gw->status('b')->{total_calls}, 2;
+    $gw->nginx->quit;
+
+    $gw->nginx->file('state/llm', 'nginx-llm state 1');
+    $gw->start;
+    is $gw->status('a')->{state}, 'closed';
+    ok -s "$file.broken";
+    $gw->done;
+};
+
 done_testing;
