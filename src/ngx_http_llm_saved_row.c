@@ -30,6 +30,11 @@ static void ngx_http_llm_save_failover(ngx_http_llm_saved_t *s,
     ngx_http_llm_saved_row_t *row, uint64_t *v);
 static void ngx_http_llm_restore_failover(ngx_http_llm_saved_t *s,
     ngx_http_llm_saved_row_t *row, uint64_t *v);
+static void ngx_http_llm_save_probe(ngx_http_llm_saved_t *s,
+    ngx_http_llm_saved_row_t *row, uint64_t *v);
+static void ngx_http_llm_restore_probe(ngx_http_llm_saved_t *s,
+    ngx_http_llm_saved_row_t *row, uint64_t *v);
+static bool ngx_http_llm_check_probe(const uint64_t *v);
 static void ngx_http_llm_save_told(ngx_http_llm_saved_t *s,
     ngx_http_llm_saved_row_t *row, uint64_t *v);
 static void ngx_http_llm_restore_told(ngx_http_llm_saved_t *s,
@@ -78,6 +83,10 @@ ngx_http_llm_saved_row_t  ngx_http_llm_saved_rows[] = {
     { "last_failure", NGX_HTTP_LLM_SAVED_P, 3,
       ngx_http_llm_save_failure, ngx_http_llm_restore_failure,
       ngx_http_llm_check_failure, 0 },
+
+    { "probe", NGX_HTTP_LLM_SAVED_P, LLM_PROBE_NUMBERS,
+      ngx_http_llm_save_probe, ngx_http_llm_restore_probe,
+      ngx_http_llm_check_probe, 0 },
 
     { "told", NGX_HTTP_LLM_SAVED_PR, 1,
       ngx_http_llm_save_told, ngx_http_llm_restore_told, NULL, 0 },
@@ -277,6 +286,35 @@ ngx_http_llm_check_failure(const uint64_t *v)
 {
     return v[0] < (uint64_t) 1 << 44 && v[1] < NGX_HTTP_LLM_FAULTS
            && v[2] <= 0xfff;
+}
+
+
+/* Of a provider without probes all are 0. */
+
+static void
+ngx_http_llm_save_probe(ngx_http_llm_saved_t *s,
+    ngx_http_llm_saved_row_t *row, uint64_t *v)
+{
+    if (s->record->probe) {
+        llm_probe_save(s->record->probe, v);
+    }
+}
+
+
+static void
+ngx_http_llm_restore_probe(ngx_http_llm_saved_t *s,
+    ngx_http_llm_saved_row_t *row, uint64_t *v)
+{
+    if (s->record->probe) {
+        llm_probe_restore(s->record->probe, v);
+    }
+}
+
+
+static bool
+ngx_http_llm_check_probe(const uint64_t *v)
+{
+    return llm_probe_saved(v, NGX_HTTP_LLM_FAULTS);
 }
 
 

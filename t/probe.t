@@ -258,6 +258,28 @@ subtest 'a reload neither loses probes nor sends more of them' => sub {
 };
 
 
+subtest 'what is known of probes outlives a restart' => sub {
+    my $gw = LLM::Gateway->new(providers => [ a => 'probe interval=1h;' ],
+        start => 0);
+    $gw->nginx->file('state/.keep', '');
+    chmod 0777, $gw->nginx->prefix . '/state';
+    $gw->configure(zone => '1m state=' . $gw->nginx->prefix . '/state/llm');
+    $gw->provider('a')->behave(503);
+    $gw->start;
+    result($gw, 'a', 'failure');
+
+    $gw->nginx->quit;
+    $gw->provider('a')->behave('hang');
+    $gw->start;
+    my $probe = $gw->status('a')->{probe};
+    is $probe->{result}, 'failure', 'the last result';
+    is $probe->{status}, 503, 'its status';
+    is $probe->{total}{failure}, 1, 'how many there were';
+    cmp_ok $probe->{success_rate}{day}, '==', 0, 'how many were good';
+    $gw->done;
+};
+
+
 subtest 'a worker that leaves does not wait for a probe' => sub {
     my $gw = LLM::Gateway->new(workers => 2,
         providers => [ a => 'probe interval=1s timeout=1m;' ], start => 0);

@@ -42,11 +42,9 @@ llm_probe_bucket(_Atomic uint64_t *buckets, uint32_t n, uint32_t index,
 }
 
 
-void
-llm_probe_add(llm_probe_t *p, const llm_probe_last_t *last)
+static uint64_t
+llm_probe_pack(const llm_probe_last_t *last)
 {
-    bool good = last->result == LLM_PROBE_SUCCESS;
-    uint64_t time = last->time & LLM_PROBE_TIME;
     uint64_t what = last->result;
     uint64_t latency = last->latency;
 
@@ -60,8 +58,19 @@ llm_probe_add(llm_probe_t *p, const llm_probe_last_t *last)
         latency = LLM_PROBE_LATENCY;
     }
 
-    atomic_store(&p->last, time | (uint64_t) (last->status & 1023) << 32
-                               | what << 42 | latency << 47);
+    return (last->time & LLM_PROBE_TIME)
+           | (uint64_t) (last->status & 1023) << 32 | what << 42
+           | latency << 47;
+}
+
+
+void
+llm_probe_add(llm_probe_t *p, const llm_probe_last_t *last)
+{
+    bool good = last->result == LLM_PROBE_SUCCESS;
+    uint64_t time = last->time & LLM_PROBE_TIME;
+
+    atomic_store(&p->last, llm_probe_pack(last));
 
     atomic_fetch_add(&p->count[last->result % LLM_PROBE_RESULTS], 1);
 
@@ -153,6 +162,101 @@ llm_probe_copy(llm_probe_t *to, const llm_probe_t *from)
     for (unsigned i = 0; i < LLM_PROBE_DAY; i++) {
         atomic_store(&to->day[i], atomic_load(&from->day[i]));
     }
+}
+
+
+static uint64_t *
+llm_probe_save_buckets(const _Atomic uint64_t *buckets, uint32_t n, uint64_t *v)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t bucket = atomic_load(&buckets[i]);
+
+        *v++ = bucket & LLM_PROBE_TIME;
+        *v++ = bucket >> 32;
+    }
+
+    return v;
+}
+
+
+void
+llm_probe_save(const llm_probe_t *p, uint64_t *v)
+{
+    llm_probe_last_t last;
+
+    (void) llm_probe_last(p, &last);
+
+    *v++ = last.result;
+    *v++ = last.status;
+    *v++ = last.fault;
+    *v++ = last.latency;
+    *v++ = last.time;
+
+    for (unsigned i = 0; i < LLM_PROBE_RESULTS; i++) {
+        *v++ = atomic_load(&p->count[i]);
+    }
+
+    v = llm_probe_save_buckets(p->hour, LLM_PROBE_HOUR, v);
+    (void) llm_probe_save_buckets(p->day, LLM_PROBE_DAY, v);
+}
+
+
+bool
+llm_probe_saved(const uint64_t *v, unsigned faults)
+{
+    if (v[0] >= LLM_PROBE_RESULTS || v[1] > 1023 || v[2] >= faults
+        || v[3] > LLM_PROBE_LATENCY || v[4] > LLM_PROBE_TIME)
+    {
+        return false;
+    }
+
+    v += 5 + LLM_PROBE_RESULTS;
+
+    for (unsigned i = 0; i < LLM_PROBE_HOUR + LLM_PROBE_DAY; i++, v += 2) {
+        if (v[0] > LLM_PROBE_TIME || v[1] > LLM_PROBE_TIME
+            || (v[1] & LLM_PROBE_MOST) > v[1] >> 16)
+        {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
+static const uint64_t *
+llm_probe_restore_buckets(_Atomic uint64_t *buckets, uint32_t n,
+    const uint64_t *v)
+{
+    for (uint32_t i = 0; i < n; i++, v += 2) {
+        atomic_store(&buckets[i], v[0] | v[1] << 32);
+    }
+
+    return v;
+}
+
+
+void
+llm_probe_restore(llm_probe_t *p, const uint64_t *v)
+{
+    llm_probe_last_t last = {
+        .result = (llm_probe_result_t) v[0],
+        .status = (unsigned) v[1],
+        .fault = (unsigned) v[2],
+        .latency = (uint32_t) v[3],
+        .time = v[4],
+    };
+
+    atomic_store(&p->last, llm_probe_pack(&last));
+
+    v += 5;
+
+    for (unsigned i = 0; i < LLM_PROBE_RESULTS; i++) {
+        atomic_store(&p->count[i], *v++);
+    }
+
+    v = llm_probe_restore_buckets(p->hour, LLM_PROBE_HOUR, v);
+    (void) llm_probe_restore_buckets(p->day, LLM_PROBE_DAY, v);
 }
 
 

@@ -76,6 +76,18 @@ llm_probe_share_t llm_probe_day(const llm_probe_t *p, uint64_t now);
 /* Copies one into another that nobody else knows yet. */
 void llm_probe_copy(llm_probe_t *to, const llm_probe_t *from);
 
+/*
+ * A history as numbers below 2^63 that outlive the process: what is due next
+ * is not among them.  saved(): whether these can be such numbers, of faults
+ * below "faults".
+ */
+#define LLM_PROBE_NUMBERS \
+    (5 + LLM_PROBE_RESULTS + 2 * (LLM_PROBE_HOUR + LLM_PROBE_DAY))
+
+void llm_probe_save(const llm_probe_t *p, uint64_t *v);
+bool llm_probe_saved(const uint64_t *v, unsigned faults);
+void llm_probe_restore(llm_probe_t *p, const uint64_t *v);
+
 const char *llm_probe_result_name(llm_probe_result_t result);
 
 

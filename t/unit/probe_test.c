@@ -164,6 +164,67 @@ copy_is_the_same(void **state)
 }
 
 
+static void
+saved_is_the_same(void **state)
+{
+    (void) state;
+
+    llm_probe_t again = { 0 };
+    uint64_t v[LLM_PROBE_NUMBERS];
+    llm_probe_last_t last = { LLM_PROBE_FAILURE, 599, LLM_PROBE_FAULTS - 1,
+        LLM_PROBE_LATENCY, NOW };
+
+    llm_probe_save(&p, v); /* nothing yet */
+    assert_true(llm_probe_saved(v, 1));
+
+    for (unsigned i = 0; i < 70000; i++) {
+        add(LLM_PROBE_SUCCESS, NOW);
+    }
+
+    llm_probe_add(&p, &last);
+    add(LLM_PROBE_CREDENTIAL, NOW - 4000);
+    llm_probe_add(&p, &last);
+
+    llm_probe_save(&p, v);
+
+    for (unsigned i = 0; i < LLM_PROBE_NUMBERS; i++) {
+        assert_true(v[i] <= INT64_MAX);
+    }
+
+    assert_true(llm_probe_saved(v, LLM_PROBE_FAULTS));
+    assert_false(llm_probe_saved(v, LLM_PROBE_FAULTS - 1));
+    llm_probe_restore(&again, v);
+    assert_memory_equal(&again, &p, sizeof(p));
+}
+
+
+static void
+numbers_that_can_not_be_are_refused(void **state)
+{
+    (void) state;
+
+    uint64_t v[LLM_PROBE_NUMBERS] = { 0 };
+
+    static const struct {
+        unsigned i;
+        uint64_t n;
+    } bad[] = {
+        { 0, LLM_PROBE_RESULTS }, { 1, 1024 }, { 2, 17 },
+        { 3, LLM_PROBE_LATENCY + 1 }, { 4, UINT64_C(1) << 32 },
+        { 5 + LLM_PROBE_RESULTS, UINT64_C(1) << 32 },
+        { 5 + LLM_PROBE_RESULTS + 1, UINT64_C(1) << 32 },
+        { LLM_PROBE_NUMBERS - 1, 2 | 1 << 16 }, /* more good than all */
+    };
+
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_true(llm_probe_saved(v, 17));
+        v[bad[i].i] = bad[i].n;
+        assert_false(llm_probe_saved(v, 17));
+        v[bad[i].i] = 0;
+    }
+}
+
+
 static void *
 adder(void *arg)
 {
@@ -283,6 +344,8 @@ main(void)
         cmocka_unit_test_setup(hour_and_day_forget, setup),
         cmocka_unit_test_setup(bucket_that_is_full_stays_so, setup),
         cmocka_unit_test_setup(copy_is_the_same, setup),
+        cmocka_unit_test_setup(saved_is_the_same, setup),
+        cmocka_unit_test_setup(numbers_that_can_not_be_are_refused, setup),
         cmocka_unit_test_setup(two_that_add_lose_nothing, setup),
         cmocka_unit_test_setup(results_have_names, setup),
         cmocka_unit_test_setup(lease_is_one_owners, setup),
