@@ -127,7 +127,6 @@ static const llm_error_row_t llm_error_table[] = {
     { WORD, "account_deactivated", S_PAID, CREDENTIAL },
     { WORD, "access_terminated", S_PAID, CREDENTIAL },
     { WORD, "authentication_error", S_PAID, CREDENTIAL },
-    { WORD, "permission_error", S_403 | S_EVENT, CREDENTIAL },
     { WORD, "unsupported_country_region_territory", S_PAID, CREDENTIAL },
     { WORD, "API_KEY_INVALID", S_PAID, CREDENTIAL },
     { WORD, "API_KEY_SERVICE_BLOCKED", S_PAID, CREDENTIAL },
@@ -135,10 +134,15 @@ static const llm_error_row_t llm_error_table[] = {
     { WORD, "API_KEY_HTTP_REFERRER_BLOCKED", S_PAID, CREDENTIAL },
     { WORD, "SERVICE_DISABLED", S_PAID, CREDENTIAL },
     { WORD, "CONSUMER_SUSPENDED", S_PAID, CREDENTIAL },
-    { WORD, "PERMISSION_DENIED", S_403 | S_EVENT, CREDENTIAL },
     { WORD, "UNAUTHENTICATED", S_401 | S_403 | S_EVENT, CREDENTIAL },
     { MESSAGE, "User location is not supported for the API use*", S_PAID,
         CREDENTIAL },
+    { MESSAGE, "Your API key was reported as leaked*", S_403 | S_EVENT,
+        CREDENTIAL },
+
+    /* no right, perhaps to a thing that only this caller asks for */
+    { WORD, "permission_error", S_403 | S_EVENT, CAPABILITY },
+    { WORD, "PERMISSION_DENIED", S_403 | S_EVENT, CAPABILITY },
 
     /* too much to do */
     { WORD, "overloaded_error", S_ANY, FAILURE },

@@ -166,10 +166,6 @@ a_key_without_rights_is_the_gateways_own_trouble(void **state)
         { 403, CREDENTIAL,
             "{\"error\": {\"code\": \"unsupported_country_region_territory\", "
             "\"type\": \"request_forbidden\"}}" },
-        { 403, CREDENTIAL,
-            "{\"type\": \"error\", \"error\": {\"type\": "
-            "\"permission_error\", \"message\": \"Your API key does not have "
-            "permission to use the specified resource.\"}}" },
         { 400, CREDENTIAL,
             "{\"error\": {\"code\": 400, \"message\": \"API key not valid. "
             "Please pass a valid API key.\", \"status\": "
@@ -506,6 +502,27 @@ escapes_and_blanks_hide_nothing(void **state)
 }
 
 
+/* Which caller asks for it may be the only one who does. */
+static void
+no_right_to_a_thing_is_held_against_nobody(void **state)
+{
+    static const answer_t answers[] = {
+        { 403, CAPABILITY,
+            "{\"type\": \"error\", \"error\": {\"type\": "
+            "\"permission_error\", \"message\": \"Your API key does not have "
+            "permission to use the specified resource.\"}}" },
+        { 403, CAPABILITY,
+            "{\"error\": {\"code\": 403, \"message\": \"Permission denied on "
+            "resource project x.\", \"status\": \"PERMISSION_DENIED\"}}" },
+        { EVENT, CAPABILITY, "{\"error\": {\"type\": \"permission_error\"}}" },
+    };
+
+    (void) state;
+
+    assert_all(answers);
+}
+
+
 /* What a caller wrote may come back in a message. */
 static void
 a_quotation_never_makes_a_provider_guilty(void **state)
@@ -514,6 +531,7 @@ a_quotation_never_makes_a_provider_guilty(void **state)
         "Your credit balance is too low to access the API.",
         "You have reached your specified API usage limits.",
         "Your prepayment credits are depleted.", "Insufficient Balance",
+        "Your API key was reported as leaked.",
         "User location is not supported for the API use.", "insufficient_quota",
         "overloaded_error", "rate_limit_error", "PERMISSION_DENIED",
         "\\\", \\\"code\\\": \\\"insufficient_quota\\\""
@@ -682,6 +700,7 @@ main(void)
         cmocka_unit_test(a_body_without_meaning_leaves_it_to_the_status),
         cmocka_unit_test(a_success_is_one_whatever_it_says),
         cmocka_unit_test(escapes_and_blanks_hide_nothing),
+        cmocka_unit_test(no_right_to_a_thing_is_held_against_nobody),
         cmocka_unit_test(a_quotation_never_makes_a_provider_guilty),
         cmocka_unit_test(a_body_that_is_cut_off_tells_what_it_told),
         cmocka_unit_test(the_delay_of_a_body_is_told),
