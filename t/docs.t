@@ -203,6 +203,27 @@ subtest 'what is removed from a request is told' => sub {
         'arguments');
 };
 
+subtest 'every claim of security has its test, and every test its claim'
+    => sub {
+    my @claims = map { split /<br>/, $_->[2] }
+        tables($page{'docs/security.md'}, 'Attack');
+    cmp_ok scalar @claims, '>', 30, 'the claims were found';
+
+    my %names = map { /^(\w+): / ? ($1 => { subtests($1) }) : () } @claims;
+
+    my %claimed;
+    for my $claim (@claims) {
+        my ($file, $name) = $claim =~ /^(\w+): (.*)$/;
+        ok $file && $names{$file}{$name}, $claim;
+        $claimed{$file}{$name} = 1;
+    }
+    for my $file (qw(security security_provider)) {
+        my @silent = grep { !$claimed{$file}{$_} && !/^the sums hold/ }
+            keys %{ $names{$file} };
+        is_deeply \@silent, [], "$file.t has no other";
+    }
+};
+
 subtest 'every field of a status is explained, and no other' => sub {
     same([ map { $_->[0] } tables($page{'docs/status.md'}, 'Field') ],
         [ fields(status()) ], 'fields');
@@ -336,6 +357,15 @@ sub tables {
 
     return map { table("$_\n", $first) }
         split /\n(?=\n)/, $text;
+}
+
+
+sub subtests {
+    my ($file) = @_;
+
+    my $text  = slurp("$root/t/$file.t") =~ s/'\n\s*\. '//gr;
+    my @names = $text =~ /^subtest ('(?:[^'\\]|\\.)*'|"[^"]*")/mg;
+    return map { substr($_, 1, -1) =~ s/\\(.)/$1/gr => 1 } @names;
 }
 
 

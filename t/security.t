@@ -280,7 +280,8 @@ subtest 'no caller opens a circuit for others' => sub {
     $chat->(undef, body => $_)
         for '{', '[]', '{"model":1}', '{"model":"none"}', '[' x 5000,
             'x' x 200_000, "\xff\xfe";
-    raw($gw, "POST @{[CHAT]} HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{");
+    raw($gw, "POST @{[CHAT]} HTTP/1.1\r\nHost: h\r\n"
+        . "Content-Length: 100\r\n\r\n{");
 
     # callers who leave, before the answer and in the middle of it
 
