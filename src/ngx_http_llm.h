@@ -747,12 +747,15 @@ ngx_int_t ngx_http_llm_record_probe(ngx_http_llm_main_conf_t *mcf,
 void ngx_http_llm_records_reclaim(ngx_http_llm_shctx_t *sh,
     ngx_slab_pool_t *shpool, ngx_uint_t running);
 
-/* zone: the shared memory, its slots and its clock */
+/* zone: the shared memory */
 
 char *ngx_http_llm_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-ngx_int_t ngx_http_llm_zone_join(ngx_cycle_t *cycle,
+
+/* slot: where this process counts, and what time it is for all */
+
+ngx_int_t ngx_http_llm_slot_join(ngx_cycle_t *cycle,
     ngx_http_llm_main_conf_t *mcf);
-void ngx_http_llm_zone_leave(ngx_http_llm_main_conf_t *mcf);
+void ngx_http_llm_slot_leave(ngx_http_llm_main_conf_t *mcf);
 uint32_t ngx_http_llm_now(ngx_http_llm_main_conf_t *mcf);
 uint64_t ngx_http_llm_time(ngx_http_llm_main_conf_t *mcf);
 llm_counters_t *ngx_http_llm_counters(ngx_http_llm_record_t *record);

@@ -154,7 +154,6 @@ ngx_int_t ngx_http_llm_alert_zone(ngx_http_llm_main_conf_t *mcf,
 ngx_int_t ngx_http_llm_feed_start(ngx_cycle_t *cycle,
     ngx_http_llm_main_conf_t *mcf);
 void ngx_http_llm_feed_stop(ngx_http_llm_main_conf_t *mcf);
-void ngx_http_llm_feed_told(ngx_http_llm_feed_t *feed);
 #define ngx_http_llm_feed_event(feed, i)                                      \
     (&(feed)->events[(i) % NGX_HTTP_LLM_ALERT_QUEUE])
 

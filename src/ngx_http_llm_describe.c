@@ -39,18 +39,6 @@ static json_t *ngx_http_llm_describe_zone(ngx_http_llm_main_conf_t *mcf);
 static json_t *ngx_http_llm_describe_file(ngx_http_llm_main_conf_t *mcf);
 
 
-static ngx_http_llm_field_t  ngx_http_llm_describe_usage_fields[] = {
-    { "tokens", "input", LLM_TOKENS_IN },
-    { "tokens", "cached", LLM_TOKENS_CACHED },
-    { "tokens", "cache_write", LLM_TOKENS_CACHE_WRITE },
-    { "tokens", "output", LLM_TOKENS_OUT },
-    { "tokens", "reasoning", LLM_TOKENS_REASONING },
-    { "usage", "told", LLM_USAGE_TOLD },
-    { "usage", "missing", LLM_USAGE_MISSING },
-    { "usage", "bad", LLM_USAGE_BAD }
-};
-
-
 /* Each piece's memory is free again when the next one is made. */
 
 ngx_int_t
@@ -202,40 +190,4 @@ ngx_http_llm_describe_file(ngx_http_llm_main_conf_t *mcf)
                      err ? json_string(strerror(err)) : json_null());
 
     return o;
-}
-
-
-void
-ngx_http_llm_describe_usage(uint64_t *usage, json_t *o)
-{
-    ngx_http_llm_describe_fields(ngx_http_llm_describe_usage_fields,
-                                 sizeof(ngx_http_llm_describe_usage_fields)
-                                 / sizeof(ngx_http_llm_field_t),
-                                 usage, o);
-
-    ngx_http_llm_set(o, "cost", ngx_http_llm_tree_money(usage[LLM_COST]));
-}
-
-
-void
-ngx_http_llm_describe_fields(ngx_http_llm_field_t *fields, ngx_uint_t n,
-    uint64_t *total, json_t *o)
-{
-    json_t      *object;
-    ngx_uint_t   i;
-
-    object = o;
-
-    for (i = 0; i < n; i++) {
-
-        if (fields[i].object
-            && (i == 0 || fields[i].object != fields[i - 1].object))
-        {
-            object = json_object();
-            ngx_http_llm_set(o, fields[i].object, object);
-        }
-
-        ngx_http_llm_set(object, fields[i].name,
-                         json_integer(total[fields[i].counter]));
-    }
 }

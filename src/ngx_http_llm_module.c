@@ -659,7 +659,7 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     }
     ngx_http_llm_recent_start(cycle, mcf);
 
-    return ngx_http_llm_zone_join(cycle, mcf);
+    return ngx_http_llm_slot_join(cycle, mcf);
 }
 
 
@@ -678,7 +678,7 @@ ngx_http_llm_exit_process(ngx_cycle_t *cycle)
     ngx_http_llm_prober_exit(mcf);
     ngx_http_llm_curl_exit();
 
-    ngx_http_llm_zone_leave(mcf);
+    ngx_http_llm_slot_leave(mcf);
 
 #if (NGX_HTTP_SSL)
     ngx_http_llm_free_sessions(mcf);

@@ -255,8 +255,6 @@ ngx_http_llm_tell_done(void *data, ngx_http_llm_curl_result_t *result)
                                  result->error ? result->error
                                      : ngx_http_llm_fault(result->fault));
     }
-
-    ngx_http_llm_feed_told(receiver->feed);
 }
 
 
