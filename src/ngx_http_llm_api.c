@@ -300,6 +300,8 @@ ngx_http_llm_api_find(ngx_http_request_t *r, ngx_http_llm_provider_t **provider)
     ngx_str_t                  name;
     ngx_http_llm_main_conf_t  *mcf;
 
+    *provider = NULL;
+
     last = r->uri.data + r->uri.len;
 
     p = ngx_strnstr(r->uri.data, "/providers", r->uri.len);
@@ -315,8 +317,6 @@ ngx_http_llm_api_find(ngx_http_request_t *r, ngx_http_llm_provider_t **provider)
 
     name.data = ngx_min(p + sizeof("/providers"), last);
     name.len = last - name.data;
-
-    *provider = NULL;
 
     if (name.len == 0) {
         return NGX_DECLINED;

@@ -210,7 +210,7 @@ ngx_http_llm_upstream_ctx(ngx_http_request_t *r)
 
     ctx = ngx_http_llm_get_ctx(r);
 
-    while (ctx->upstream != r->upstream) {
+    while (ctx && ctx->upstream != r->upstream) {
         ctx = ctx->previous;
     }
 

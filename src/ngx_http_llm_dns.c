@@ -322,7 +322,7 @@ ngx_http_llm_read_lines(ngx_conf_t *cf, const char *path,
     }
 
     free(line);
-    fclose(file);
+    (void) fclose(file);
 
     return rc;
 }

@@ -81,6 +81,7 @@ ngx_http_llm_member_get(ngx_slab_pool_t *shpool, ngx_http_llm_record_t *route,
     memberp = ngx_http_llm_member_named(route, name);
 
     if (*memberp) {
+        /* cppcheck-suppress identicalInnerCondition ; it is no condition */
         return *memberp;
     }
 

@@ -183,6 +183,7 @@ ngx_http_llm_order_ttl(ngx_http_request_t *r, json_t *json,
         return NGX_OK;
     }
 
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): order_action() */
     if (order->action->admin == LLM_ADMIN_AUTO) {
         return ngx_http_llm_order_invalid(r, error,
                    "\"%s\" takes no \"ttl\": expected one with \"open\", "

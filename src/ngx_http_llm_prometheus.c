@@ -59,7 +59,7 @@ static ngx_int_t ngx_http_llm_prometheus_info(ngx_http_llm_text_t *text,
 static ngx_int_t ngx_http_llm_prometheus_list(ngx_http_llm_page_t *page,
     const char *name);
 static ngx_int_t ngx_http_llm_prometheus_entry(ngx_http_llm_page_t *page,
-    ngx_uint_t i, json_t *tree);
+    ngx_uint_t n, json_t *tree);
 static ngx_int_t ngx_http_llm_prometheus_names(ngx_http_llm_sample_t *sample,
     json_t *tree);
 static ngx_int_t ngx_http_llm_prometheus_end(ngx_http_llm_page_t *page);
@@ -467,6 +467,7 @@ ngx_http_llm_prometheus_value(ngx_http_llm_sample_t *sample, json_t *value)
         break;
 
     case JSON_STRING:
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): a word has */
         text[0] = ngx_strcmp(json_string_value(value), sample->metric->value)
                   == 0 ? '1' : '0';
         number.len = 1;

@@ -126,6 +126,7 @@ ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     save = *cf;
 
+    /* cppcheck-suppress autoVariables ; for as long as the block is read */
     cf->ctx = &ctx;
     cf->cmd_type = NGX_HTTP_LLM_PROVIDER_CONF;
 

@@ -114,30 +114,28 @@ ngx_http_llm_target_address(ngx_http_llm_target_t *target)
         return NULL;
     }
 
-    /* where all of them wait, that says nothing about any of them */
-
     for (i = 0; i < target->naddrs; i++) {
 
         address = &target->addrs[target->turn++ % target->naddrs];
 
-        if (!ngx_http_llm_address_waits(address)) {
-            break;
+        if (ngx_http_llm_address_waits(address)) {
+            continue;
         }
+
+        if (address->fails) {
+
+            /* one request finds out, the others pass it over meanwhile */
+
+            address->fails++;
+            ngx_http_llm_address_pass_over(address);
+        }
+
+        return address;
     }
 
-    if (i == target->naddrs) {
-        return &target->addrs[target->turn++ % target->naddrs];
-    }
+    /* where all of them wait, that says nothing about any of them */
 
-    if (address->fails) {
-
-        /* one request finds out, the others pass it over meanwhile */
-
-        address->fails++;
-        ngx_http_llm_address_pass_over(address);
-    }
-
-    return address;
+    return &target->addrs[target->turn++ % target->naddrs];
 }
 
 

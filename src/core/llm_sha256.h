@@ -20,7 +20,7 @@ typedef struct {
 
 
 void llm_sha256_init(llm_sha256_t *s);
-void llm_sha256_update(llm_sha256_t *s, const void *p, size_t len);
+void llm_sha256_update(llm_sha256_t *s, const void *data, size_t len);
 
 /* Ends it: s has to be started over before it is used again. */
 void llm_sha256_final(llm_sha256_t *s, uint8_t digest[LLM_SHA256_LEN]);

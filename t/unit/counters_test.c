@@ -94,8 +94,7 @@ test_all_slots_are_told_in_sum(void **state)
             llm_count_n(&counters[slot], i, slot * 100 + i);
         }
 
-        llm_counters_stamp(&counters[slot], LLM_LAST_SUCCESS,
-            1000 + slot % 2);
+        llm_counters_stamp(&counters[slot], LLM_LAST_SUCCESS, 1000 + slot % 2);
     }
 
     llm_counters_total(counters, SLOTS, total);
