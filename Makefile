@@ -20,6 +20,21 @@ LDFLAGS  ?= -Wl,-z,relro -Wl,-z,now
 MODULE := ngx_http_llm_module.so
 CORE   := $(sort $(wildcard src/core/*.c))
 
+# BUILD=sanitize: nginx's tests, with an nginx that has sanitizers
+CHECKED_NGINX := build/nginx-checked
+
+ifeq ($(BUILD),sanitize)
+    export LLM_SANITIZE := 1
+    export LLM_NGINX    := $(CURDIR)/$(CHECKED_NGINX)/nginx
+    export LLM_MODULE   := $(CURDIR)/$(CHECKED_NGINX)/$(MODULE)
+
+    TESTED := $(CHECKED_NGINX)/$(MODULE)
+    PARTS  := perl
+else
+    TESTED := build/$(MODULE)
+    PARTS  := all unit check perl clients fuzz package-test
+endif
+
 , := ,
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -79,14 +94,10 @@ deb: deps-deb ## build the package for Debian, in build/deb
 
 ##@ Work
 
-test: deps-test ## everything below, the quickest first
-	@$(again) all
-	@$(again) unit
-	@$(again) check
-	@$(again) perl
-	@$(again) clients
-	@$(again) fuzz
-	@$(again) package-test
+test: deps-test ## everything below, the quickest first; or BUILD=sanitize
+	@for part in $(PARTS); do \
+	    SECONDS=0; $(again) $$part; echo "== $$part: $$SECONDS s"; \
+	done
 	@echo 'all tests passed'
 
 unit: ## the core's tests, plain and with the sanitizers
@@ -101,17 +112,17 @@ check: ## the look of the C sources, and what analyzers say
 	    clang-format --dry-run -Werror $$file 2> /dev/null || \
 	        ugly="$$ugly $$file"; \
 	done; $(fail); test -z "$$ugly" || fail "make format would change:$$ugly"
-	@echo '== gcc -fanalyzer'
-	@$(again) -j$(JOBS) $(CORE:src/%.c=build/analyze/%.o)
+	@echo '== gcc -fanalyzer, clang-tidy'
+	@$(again) -s -j$(JOBS) $(ANALYZED)
 	@echo '== cppcheck'
 	@cppcheck --quiet --error-exitcode=1 --std=c11 -j$(JOBS) \
 	    --enable=warning,performance,portability --inline-suppr \
-	    --suppress=missingIncludeSystem -Isrc/core src/core
+	    --suppress=missingIncludeSystem -Isrc -Isrc/core src
 
 format: ## give the plain C its look
 	@clang-format -i $(PLAIN_C)
 
-perl: build/$(MODULE) ## nginx with the module, driven by Perl
+perl: $(TESTED) ## nginx with the module, driven by Perl
 	prove -j$(JOBS) -r t
 
 converse: build/$(MODULE) ## conversations by chance for TIME=10 seconds, or SEED= again
@@ -234,6 +245,68 @@ build/nginx/$(MODULE): build/nginx/Makefile FORCE
 build/$(MODULE): build/nginx/$(MODULE)
 	@cp $< $@.new && mv -f $@.new $@
 	@echo '$@'
+
+
+## What analyzers say of each source
+
+ANALYZED := $(patsubst src/%.c,build/analyze/%.ok,$(CORE) $(wildcard src/*.c))
+
+nginx_includes = $(addprefix -isystem $(NGINX_SRC)/src/,\
+    core event event/modules os/unix http http/modules http/v2) \
+    -Ibuild/nginx -Isrc -Isrc/core
+
+# nginx's hooks have parameters that not everybody needs
+build/analyze/%.ok: src/%.c .clang-tidy | build/nginx/Makefile
+	@mkdir -p $(@D)
+	@$(CC) $(WARNINGS) -Wno-unused-parameter -g -O2 -fanalyzer -MMD -MP \
+	    -MT $@ -MF $(@:.ok=.d) $(nginx_includes) -c -o $(@:.ok=.o) $<
+	@clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE= \
+	    $(nginx_includes) 2> $(@:.ok=.log) || { cat $(@:.ok=.log); exit 1; }
+	@touch $@
+
+
+## The module in an nginx with sanitizers
+
+# Debian's nginx once more, from its source, with every allocation on its own.
+# A mirror may have dropped the source of this very version: its neighbour does.
+checked_opt = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined
+
+$(CHECKED_NGINX)/source: | requirements
+	@echo "nginx's source"
+	@rm -rf $@.new
+	@mkdir -p $@.new/lists/partial $@.new/archives/partial
+	@apt-get indextargets --format \
+	    'deb-src $$(REPO_URI) $$(RELEASE) $$(COMPONENT)' \
+	    'Created-By: Packages' 'Origin: Debian' | sort -u \
+	    > $@.new/sources.list
+	@$(fail); cd $@.new; \
+	options="-qq -o APT::Sandbox::User= -o Dir::Cache=$$PWD \
+	    -o Dir::State::Lists=$$PWD/lists -o Dir::Etc::SourceParts=/dev/null \
+	    -o Dir::Etc::SourceList=$$PWD/sources.list"; \
+	apt-get $$options update; \
+	for version in \
+	    $$(dpkg-query -W -f '$${source:Version}' nginx-dev) \
+	    $$(apt-cache $$options showsrc nginx | sed -n 's/^Version: //p'); \
+	do \
+	    ! apt-get $$options source nginx=$$version >> log 2>&1 || break; \
+	done; \
+	test -d nginx-*/ || { cat log >&2; fail 'no source of nginx'; }; \
+	mv nginx-*/ nginx
+	@mv $@.new $@
+
+$(CHECKED_NGINX)/Makefile: config build/nginx/inputs | $(CHECKED_NGINX)/source
+	@echo 'configure'
+	@. $(NGINX_SRC)/conf_flags && cd $(CHECKED_NGINX)/source/nginx && \
+	    ./configure "$${NGX_CONF_FLAGS[@]}" --with-debug \
+	    --with-cc-opt='-std=gnu11 -fPIC -DNGX_DEBUG_PALLOC=1 $(checked_opt)' \
+	    --with-ld-opt='$(checked_opt)' \
+	    --builddir=$(CURDIR)/$(@D) --add-dynamic-module=$(CURDIR) \
+	    > $(CURDIR)/$(@D)/configure.log 2>&1 || \
+	    { tail -n 3 $(CURDIR)/$(@D)/configure.log >&2; exit 1; }
+
+$(CHECKED_NGINX)/$(MODULE): $(CHECKED_NGINX)/Makefile FORCE
+	@$(MAKE) --no-print-directory -s -C $(@D)/source/nginx \
+	    -f $(CURDIR)/$(@D)/Makefile binary modules
 
 
 ## The package
@@ -372,7 +445,6 @@ $(eval $(call flavour,replay,fuzz,\
 $(eval $(call flavour,coverage,fuzz,\
     clang -fprofile-instr-generate -fcoverage-mapping -g -O1,-ljansson))
 $(eval $(call flavour,bench,bench,$(CC) -g -O2,-ljansson -pthread))
-$(eval $(call flavour,analyze,analyze,$(CC) -g -O2 -fanalyzer,))
 
 $(REPLAY) $(COVERAGE): t/fuzz/replay.c
 
@@ -392,8 +464,8 @@ DEPS := nginx nginx-dev gcc libc6-dev make pkg-config libjansson-dev \
         libcurl4-openssl-dev ca-certificates curl jq
 
 DEPS_TEST := libcmocka-dev perl libio-socket-ssl-perl libjson-perl openssl \
-             clang libclang-rt-14-dev clang-format cppcheck valgrind procps \
-             prometheus chromium faketime
+             clang libclang-rt-14-dev clang-format clang-tidy cppcheck \
+             valgrind procps prometheus chromium faketime
 
 DEPS_BENCH := wrk valgrind
 
