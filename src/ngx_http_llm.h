@@ -723,7 +723,7 @@ ngx_int_t ngx_http_llm_governed_unveil(ngx_http_request_t *r,
 
 /* key: secrets, from where they are */
 
-char *ngx_http_llm_secret(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *secret,
+char *ngx_http_llm_secret(ngx_conf_t *cf, ngx_str_t *value, ngx_str_t *key,
     ngx_uint_t *literal);
 
 /* header: finding, adding, secrets */

@@ -73,9 +73,9 @@ ngx_int_t ngx_http_llm_describe(ngx_http_llm_page_t *page,
 ngx_uint_t ngx_http_llm_describe_most(ngx_http_llm_main_conf_t *mcf,
     ngx_uint_t n);
 json_t *ngx_http_llm_describe_provider(ngx_http_llm_main_conf_t *mcf,
-    void *provider, ngx_uint_t changes);
+    void *entry, ngx_uint_t changes);
 json_t *ngx_http_llm_describe_route(ngx_http_llm_main_conf_t *mcf,
-    void *route, ngx_uint_t changes);
+    void *entry, ngx_uint_t changes);
 void ngx_http_llm_describe_usage(uint64_t *usage, json_t *o);
 void ngx_http_llm_describe_fields(ngx_http_llm_field_t *fields, ngx_uint_t n,
     uint64_t *total, json_t *o);

@@ -458,8 +458,7 @@ llm_state_head(const uint8_t *p, size_t len, const char *key,
     while (llm_state_next(&r, line) && !line->record) {
 
         if (line->key_len == strlen(key)
-            && memcmp(line->key, key, line->key_len) == 0)
-        {
+            && memcmp(line->key, key, line->key_len) == 0) {
             return true;
         }
     }
