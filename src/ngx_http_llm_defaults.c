@@ -416,7 +416,7 @@ ngx_http_llm_default_headers(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
 
         /* another kind of location inside of a gate's: as if there was none */
 
-        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): all but http have */
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): only http has none */
         if (*source == NGX_CONF_UNSET_PTR && level->parent->gate) {
 
             *source = user ? user : ngx_array_create(cf->pool, 1,

@@ -467,7 +467,7 @@ ngx_http_llm_prometheus_value(ngx_http_llm_sample_t *sample, json_t *value)
         break;
 
     case JSON_STRING:
-        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): a word has */
+        /* NOLINTNEXTLINE(clang-analyzer-core.*): a word has a value */
         text[0] = ngx_strcmp(json_string_value(value), sample->metric->value)
                   == 0 ? '1' : '0';
         number.len = 1;
