@@ -532,6 +532,17 @@ subtest 'failover that a proxy_next_upstream turns off is warned of' => sub {
     like $out, qr/\[warn\].*"proxy_next_upstream".*"\/v1\/"/;
 };
 
+subtest 'a key in the query of an endpoint is warned of' => sub {
+    for my $query (qw(key=k api-version=1&API_KEY=k %6bey)) {
+        my $out = accepts(conf(endpoint =>
+            "endpoint http://127.0.0.1:9/v1?$query;"));
+        like $out, qr/\[warn\].*"endpoint".*"a".*a key in its query.*"api_key"/,
+            $query;
+    }
+    unlike accepts(conf(endpoint =>
+        'endpoint http://127.0.0.1:9/v1?api-version=1&keys=2;')), qr/warn/;
+};
+
 subtest 'a cache that would store nothing is warned of' => sub {
     my $cache = 'proxy_cache_path {{prefix}}/cache keys_zone=c:1m;';
     for my $pass ('llm_pass llm;', 'llm_gate llm; proxy_pass https://llm;') {

@@ -10,6 +10,7 @@ use IO::Select;
 use IO::Socket::IP;
 use LLM::Gateway;
 use LLM::HTTP;
+use LLM::Provider;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -192,6 +193,37 @@ subtest 'no path leads out of the base path' => sub {
     my @out = grep { !m{^/base/v1(?:/[^?]*)?\?v=1$}
         || m{/\.\.(?:/|$|\?)} || m{%2e%2e(?:/|%2f)}i } @uris;
     is_deeply \@out, [], 'all are below it, with its own query';
+    $gw->done;
+};
+
+subtest 'no caller sends a request anywhere but to a provider' => sub {
+    my $other = LLM::Provider->new(name => 'other');
+    my $gw = gateway(
+        providers => [ a => '', b => '' ],
+        routes    => { one => 'a', two => 'b' },
+        http      => 'resolver 127.0.0.1:9; upstream plain { server '
+            . $other->address . '; }'
+            . ' proxy_cache_path {{prefix}}/cache keys_zone=cache:1m;',
+        locations => { '/' => 'llm_pass $arg_r;',
+            '/cached/' => 'llm_pass $arg_r prefix=/cached; proxy_cache cache;'
+                . ' proxy_cache_methods POST; proxy_buffering on;'
+                . ' proxy_cache_key $llm_request_key;' },
+    );
+    my $at = $other->address;
+
+    for my $in ('', '/cached') {
+        is $gw->ask("$in@{[CHAT]}?r=$_->[0]")->header('x-llm-provider'),
+            $_->[1] for [ one => 'a' ], [ two => 'b' ];
+        for my $route ('', $at, "$at/", "//$at", "one\@$at", "one:80", 'plain',
+            'a', 'one%00', 'one/../two', "unix:/tmp/x", 'http://one')
+        {
+            is $gw->ask("$in@{[CHAT]}?r=$route")->status, 500,
+                "$in '$route' is no route";
+        }
+    }
+    is_deeply [ $other->requests ], [], 'nobody else was asked';
+    cmp_ok scalar($gw->provider($_)->requests), '<=', 2, 'once for each'
+        for qw(a b);
     $gw->done;
 };
 
