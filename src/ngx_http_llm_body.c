@@ -187,6 +187,11 @@ ngx_http_llm_scan_result(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     ctx->answers = ngx_min(json->n, NGX_HTTP_LLM_MAX_ANSWERS);
     ctx->estimate.output *= ctx->answers;
 
+    if (json->model_again) {
+        return ngx_http_llm_invalid(r, ctx, "The request body has more than "
+                                    "one \"model\".");
+    }
+
     if (json->model == LLM_JSON_STRING_VALUE && !json->model_unfit
         && json->model_len)
     {

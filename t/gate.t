@@ -216,8 +216,12 @@ my @no_request = (
     [ 'a NUL in the model', '{"model":"gpt\\u0000"}', qr/1 to 256 bytes/ ],
     [ 'a new line in the model', '{"model":"gpt\\r\\nEvil: 1"}',
         qr/without control characters/ ],
-    [ 'the last model is none', '{"model":"gpt-4.1","model":1}',
-        qr/"model".*a string/ ],
+    [ 'two models', '{"model":"nope","model":"gpt-4.1"}',
+        qr/more than one "model"/ ],
+    [ 'two models in other words', '{"mod\\u0065l":"gpt-4.1","model":"nope"}',
+        qr/more than one "model"/ ],
+    [ 'the same model twice', '{"model":"gpt-4.1","n":1,"model":"gpt-4.1"}',
+        qr/more than one "model"/ ],
 );
 
 subtest 'what is no request is told to the caller, and to nobody else' => sub {
@@ -259,8 +263,6 @@ subtest 'what is a request is passed on as it is' => sub {
     my $long = 'x' x 100;
     for (
         [ 'blanks around',     qq( \r\n\t{ "model" :\n "gpt-4.1" } \n) ],
-        [ 'the last of two models counts',
-            '{"model":"nope","model":"gpt-4.1"}' ],
         [ 'escapes in the name', '{"\\u006dod\\u0065l":"gpt-4.1"}' ],
         [ 'escapes in the value', '{"model":"gpt\\u002d4\\u002E1"}' ],
         [ 'an escaped character beyond ASCII', '{"model":"caf\\u00e9"}' ],

@@ -86,6 +86,7 @@ llm_json_init(llm_json_t *j)
     j->model = LLM_JSON_ABSENT;
     j->stream = LLM_JSON_ABSENT;
     j->model_unfit = false;
+    j->model_again = false;
     j->model_len = 0;
     j->model_start = 0;
     j->model_end = 0;
@@ -263,6 +264,7 @@ llm_json_value(llm_json_reader_t *r, unsigned what, llm_json_type_t type,
         return type == LLM_JSON_NUMBER;
     }
 
+    j->model_again = j->model != LLM_JSON_ABSENT;
     j->model = type;
     j->model_unfit = false;
     j->model_len = 0;

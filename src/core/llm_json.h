@@ -57,6 +57,8 @@ typedef struct {
     llm_json_type_t stream; /* type of the member "stream" */
     bool model_unfit;       /* over LLM_JSON_STRING bytes, or holds a control
                                character: no value is kept, model_len is 0 */
+    bool model_again;       /* there are several members "model": who reads
+                               the body next may take another one */
     size_t model_len;       /* of the decoded string; 0 if it is no string */
     uint8_t model_value[LLM_JSON_STRING]; /* decoded, UTF-8, no final NUL */
     uint64_t model_start; /* offset of the opening quote in the body */

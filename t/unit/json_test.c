@@ -525,6 +525,27 @@ a_control_character_makes_no_model(void **state)
 
 
 static void
+a_second_model_is_told(void **state)
+{
+    llm_json_t j;
+
+    (void) state;
+
+    assert_int_equal(scan(&j, "{\"model\":\"a\",\"x\":{\"model\":\"b\"}}"),
+        LLM_JSON_OK);
+    assert_false(j.model_again);
+
+    assert_int_equal(scan(&j, "{\"model\":null,\"mod\\u0065l\":\"b\"}"),
+        LLM_JSON_OK);
+    assert_true(j.model_again);
+
+    assert_int_equal(scan(&j, "{\"model\":\"a\",\"model\":\"b\",\"model\":1}"),
+        LLM_JSON_OK);
+    assert_true(j.model_again);
+}
+
+
+static void
 a_lone_surrogate_is_an_error_in_the_model_only(void **state)
 {
     llm_json_t j;
@@ -1586,6 +1607,7 @@ main(void)
         cmocka_unit_test(a_model_is_decoded),
         cmocka_unit_test(a_model_of_256_bytes_is_kept_and_a_longer_one_told),
         cmocka_unit_test(a_control_character_makes_no_model),
+        cmocka_unit_test(a_second_model_is_told),
         cmocka_unit_test(a_lone_surrogate_is_an_error_in_the_model_only),
         cmocka_unit_test(whoever_sends_bad_json_learns_what_and_where),
         cmocka_unit_test(good_numbers_are_accepted),
