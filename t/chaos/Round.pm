@@ -30,6 +30,7 @@ sub run {
     $self->converse(time + TIME, sub { $self->happen(@_) },
         @only ? @only : 1 .. CALLS);
     $self->{crowd}->fair;
+    $self->let_be;
 
     $self->rest;
     $self->complain(LLM::Oracle->requests($self->{chaos}, $self->{tally},
@@ -49,6 +50,7 @@ sub happen {
     my ($self, $r) = @_;
 
     return $self->{gw}->nginx->reload(leave_old => 1) if $r->chance(0.1);
+    return $self->order($r) if $r->chance(0.3);
     $self->{crowd}->weather($r, @{ $self->{names} });
 }
 

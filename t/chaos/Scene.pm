@@ -116,6 +116,30 @@ sub new_lines {
     return @lines;
 }
 
+# an operator says something
+
+sub order {
+    my ($self, $r) = @_;
+
+    my $client = $self->{gw}->nginx->client;
+    $self->complain(LLM::Oracle->order(
+        $client->request($self->{chaos}->order($r, @{ $self->{names} }))));
+}
+
+# and takes it back
+
+sub let_be {
+    my $self = shift;
+
+    my $client = $self->{gw}->nginx->client;
+    for my $name (@{ $self->{names} }) {
+        my $status = $client->post("/llm/providers/$name",
+            { action => 'auto' }, close => 1)->status;
+        $self->complain("no word may be taken back: $status")
+            if $status != 200;
+    }
+}
+
 # healthy providers are all in use again soon
 
 sub recover {

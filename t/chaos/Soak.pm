@@ -34,7 +34,7 @@ my @STRATEGIES = LLM::Chaos->STRATEGIES;
 # what happens, and how often compared with the others
 
 my %TROUBLE = (
-    weather => 10, reload => 4, names => 3, kill => 2, clock => 2,
+    weather => 10, word => 4, reload => 4, names => 3, kill => 2, clock => 2,
     resize => 1, full_zone => 1, disk => 1, descriptors => 1, upgrade => 1,
 );
 
@@ -138,8 +138,8 @@ sub _setting {
         0 .. $#STRATEGIES;
 
     my @providers = map {
-        my $own = $chaos->provider($_) =~ s/api_key client;//r
-            =~ s/limit (?:rpm|tpm)=\w+;//r;
+        my $own = $chaos->provider($_) =~ s/(?:api_key|limit) \S+;//gr;
+        $own .= ' limit concurrency=4;' if $_ eq 'a';
         ($_ => $_ eq 'c' ? "endpoint $url; $own" : $own);
     } @$names;
     push @providers, guest => 'endpoint http://127.0.0.1:1;'
@@ -150,6 +150,7 @@ sub _setting {
         main      => MAIN,
         providers => \@providers,
         routes    => {},
+        server    => $chaos->API,
         http      => join("\n", @routes,
             "map \$http_x_chaos \$route { default r0; @map }",
             map({ "upstream only-$_ { llm_use $_; }" } @$names),
@@ -209,6 +210,7 @@ sub _part {
         my $last  = $self->{id} += BATCH;
         $self->converse(time + 120, $happen, $first .. $last);
         $self->{crowd}->fair;
+        $self->let_be;
         $self->_fine_names;
         $self->_free_disk;
         $self->_look;
@@ -333,6 +335,13 @@ sub _happen {
 }
 
 sub _weather { $_[0]{crowd}->weather($_[1], @{ $_[0]{names} }) }
+
+sub _word {
+    my ($self, $r) = @_;
+
+    $self->_count('orders of an operator');
+    $self->order($r);
+}
 
 sub _count { $_[0]{count}{ $_[1] }++ }
 

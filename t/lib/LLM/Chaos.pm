@@ -11,6 +11,7 @@ LLM::Chaos - configurations, callers and providers, made up by chance
     $chaos->setting;        # a configuration, for LLM::Gateway
     $chaos->call(17);       # what the caller number 17 does
     $chaos->call('a-1');    # a call that "a" alone is asked, and answers well
+    $chaos->order($random, 'a', 'b');       # what an operator sends
     $chaos->step('a', 17, 1);   # what the provider "a" answers to it when
                                 # it is asked for the first time
 
@@ -41,6 +42,7 @@ use constant {
     HEADER => 'x-chaos',
     KEY => 'key-of-the-caller',
 };
+use constant API => 'location /llm/ { llm_api; access_log off; }';
 use constant STRATEGIES => qw(priority round_robin weighted least_latency
     cost least_conn);
 
@@ -82,6 +84,7 @@ sub setting {
         providers => [ map { $_ => $self->provider($_) } @names ],
         routes  => {},
         main    => 'worker_shutdown_timeout 5s;',
+        server  => API,
         events  => $r->pick('', 'multi_accept on;', 'accept_mutex on;'),
         http    => join("\n", $self->_http($r),
             $self->route('llm', $r->pick(STRATEGIES), @names),
@@ -348,6 +351,34 @@ sub _end {
         { bytes => int $r->seconds(1, 3000) },
         { sent  => int $r->seconds(1, 2000) },
     );
+}
+
+# operators: the arguments of LLM::HTTP's request
+
+sub order {
+    my ($self, $r, @names) = @_;
+
+    my $name = $r->weighted(map({ ($_ => 3) } @names), nobody => 1,
+        '..' => 0.2, 'a/b' => 0.2);
+    my $action = $r->pick(qw(open disable observe auto close reset));
+    my %say = (action => $action);
+    $say{ttl} = $r->pick('1s', 1) if $action =~ /^(?:open|disable|observe)$/;
+
+    my $body = $JSON->encode(\%say);
+    $body = $r->pick('', '[]', '"', '{"action":', '{"action":"explode"}',
+        '{"action":"open","ttl":"31d"}', '{"action":"auto","ttl":"1s"}',
+        '{"action":"open","ttl":-1}', '{"action":"open","ttl":1e99}',
+        '{"action":{"action":"open"}}', '{"action":"open","more":1}',
+        '{"action":"open","ttl":"' . '9' x 30 . 's"}', '[' x 3000,
+        '{"action":"op\u0065n\\u0000"}', 'x' x 5000,
+        join '', map { chr $r->below(256) } 1 .. 50) if $r->chance(0.4);
+
+    return ($r->weighted(POST => 8, GET => 1, PUT => 0.5, HEAD => 0.5),
+        "/llm/providers/$name", body => $body, close => 1,
+        headers => $r->weighted([ 'content-type' => 'application/json' ], 8,
+            [ 'content-type' => 'text/plain' ], 1,
+            [ 'content-type' => 'application/json',
+                origin => 'http://elsewhere.test' ], 1));
 }
 
 # providers

@@ -24,6 +24,10 @@ A call of LLM::Chaos, and what its caller got: one whole answer of one
 provider, or an error of the gateway in the caller's dialect, or a break that
 shows.
 
+=item order(ANSWER)
+
+What an operator got.
+
 =item glance(STATUS, BEFORE)
 
 What holds at any moment: bounds; and against the status before, that nothing
@@ -253,6 +257,23 @@ sub _plain {
         : "a whole answer with $tokens of $seen->{count} tokens";
 }
 
+# what an operator gets: the provider as it is now, or what was wrong
+
+sub order {
+    my ($class, $answer) = @_;
+
+    my $status = $answer->status // 0;
+    return "order: status $status"
+        if !grep { $status == $_ } 200, 400, 403, 404, 405, 413, 415;
+    return if $answer->body eq '';
+
+    my $body = eval { $JSON->decode($answer->body) };
+    return map { "order: $_" } $class->_secrets($answer),
+        ref $body ne 'HASH' ? 'no JSON: ' . $answer->body
+        : $status != 200 && !length($body->{error}{message} // '')
+            ? "status $status without a message" : ();
+}
+
 # the status
 
 sub glance {
@@ -294,9 +315,15 @@ sub _moves {
         }
     }
 
+    # an operator's word is a change, but moves nothing
+    my @changes = @{ $p->{state_changes} };
+    my $words = grep { $_->{from} eq $_->{to} } @changes;
+
     return (
-        $count != $p->{transitions}
-            ? "$p->{transitions} transitions, $count moves" : (),
+        @changes == $p->{transitions}
+            && $count + $words != $p->{transitions}
+            || $count > $p->{transitions}
+            ? "$p->{transitions} transitions, $count moves, $words words" : (),
         map { "moves to $_, less those from it: $balance{$_}" }
             grep { $balance{$_} != ($_ eq $p->{state} ? 1 : 0) }
             sort keys %balance,
@@ -325,12 +352,12 @@ sub _bounds {
 
     my $limits = $p->{limits} // {};
     return (
-        (map { "$_ is $p->{$_}" } grep { $p->{$_} < 0 } 'in_flight',
+        (map { "$_ is $p->{$_}" } grep { ($p->{$_} // 0) < 0 } 'in_flight',
             'half_open_calls', 'time_until_retry', 'throttled_for', @GROWING),
         $p->{half_open_calls} > 16 ? 'more probes than permits' : (),
         $p->{half_open_calls} && $p->{state} ne 'half_open'
             ? "$p->{half_open_calls} probes while $p->{state}" : (),
-        $p->{time_until_retry} > 330
+        ($p->{time_until_retry} // 0) > 330
             ? "open for $p->{time_until_retry} s" : (),
         map { "$limits->{$_}{used} of $limits->{$_}{limit} $_" }
             grep { $limits->{$_}{used} > $limits->{$_}{limit} }

@@ -43,10 +43,11 @@ sub new {
 
     $self->{authority} = [
         CERT_create(
-            CA        => 1,
-            subject   => { commonName => "Test CA $$" },
-            key       => KEY_create_ec(),
-            not_after => time + DAY,
+            CA         => 1,
+            subject    => { commonName => "Test CA $$" },
+            key        => KEY_create_ec(),
+            not_before => time - DAY,
+            not_after  => time + DAY,
         )
     ];
     PEM_cert2file($self->{authority}[0], $self->ca);
