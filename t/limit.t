@@ -531,8 +531,9 @@ subtest 'of any minute, exactly so many' => sub {
     sleep $began + 63 - time if time < $began + 63;
     is stop($minute, @callers), '', 'no other answers than these';
 
-    # when it was admitted is not when it arrived: half a second at most
-    my $late = 0.5;
+    # when it was admitted is not when it arrived: half a second at most, more
+    # where every access to memory is checked
+    my $late = $ENV{LLM_SANITIZE} ? 5 : 0.5;
     my @times = sort { $a <=> $b } map { $_->{time} } $provider->requests;
     is scalar(grep { $_ < $times[0] + 60 - $late } @times), 100,
         'in the first minute';

@@ -741,8 +741,10 @@ subtest 'a thousand who wait' => sub {
     my ($spent, $memory) = $crowd->();
     cmp_ok $spent, '<=', 0.03, 'cost no time' if !$ENV{LLM_VALGRIND};
     my (undef, $later) = $crowd->();
+
+    # what a sanitizer has freed it holds back for a while
     cmp_ok $later, '<', $memory * 1.05 + 512, 'and leave nothing behind'
-        if !$ENV{LLM_VALGRIND};
+        if !$ENV{LLM_VALGRIND} && !$ENV{LLM_SANITIZE};
     $gw->moved;
     $gw->done;
 };
