@@ -21,6 +21,7 @@ use constant {
     FAKETIME => '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1',
 
     # what may be left behind
+    LONG          => 60,    # seconds, below which that says nothing
     WORKER_GROWTH => 512,   # KB, of a worker, after it has warmed up
     MASTER_GROWTH => 2,     # KB for each reload
 };
@@ -486,12 +487,13 @@ sub _judge {
 
     my @steady = grep { $_->{part} eq 'steady' } @{ $self->{looks} };
     splice @steady, 0, @steady / 2;
+    my $is_short = !@steady || $steady[-1]{time} - $steady[0]{time} < LONG;
     for my $pid (@steady ? sort keys %{ $steady[0]{memory} } : ()) {
         my $growth = _growth(map { [ $_->{time}, $_->{memory}{$pid} ] }
             @steady);
         $self->{growth} = max $self->{growth} // 0, $growth;
         $self->complain("worker $pid grew by $growth KB")
-            if $growth > WORKER_GROWTH;
+            if !$is_short && $growth > WORKER_GROWTH;
     }
 
     my @reloads = grep { $_->{part} eq 'reloads' } @{ $self->{looks} };
