@@ -71,7 +71,7 @@ extern ngx_http_llm_format_t  ngx_http_llm_prometheus_format;
 ngx_int_t ngx_http_llm_describe(ngx_http_llm_page_t *page,
     ngx_http_llm_format_t *format, ngx_uint_t changes);
 ngx_uint_t ngx_http_llm_describe_most(ngx_http_llm_main_conf_t *mcf,
-    ngx_uint_t n);
+    ngx_uint_t changes);
 json_t *ngx_http_llm_describe_provider(ngx_http_llm_main_conf_t *mcf,
     void *entry, ngx_uint_t changes);
 json_t *ngx_http_llm_describe_route(ngx_http_llm_main_conf_t *mcf,
