@@ -16,7 +16,7 @@ use LLM::TLS;
 
 use constant {
     TICK     => 0.05,
-    PATIENCE => 10,
+    PATIENCE => 40,         # a name that was not found is asked for again
 };
 
 my ($crowd, $tls);
@@ -155,8 +155,8 @@ sub recover {
         return !(@open = grep { _should_close($_) }
             @{ $self->status->{providers} });
     }, PATIENCE) or $self->complain(map {
-        "$_->{name} stays $_->{state}, $_->{reason}, $_->{last_error}, "
-            . "$_->{time_until_retry} s left" } @open);
+        "$_->{name} stays $_->{state}, $_->{admin}, $_->{reason}, "
+            . "$_->{last_error}, $_->{time_until_retry} s left" } @open);
 }
 
 sub _should_close {

@@ -211,6 +211,7 @@ sub _error {
             ? "status $status with code $code: $error->{message}" : (),
         $status == 500 ? "status 500: $error->{message}" : (),
         $is_refusal && !$answer->header('retry-after')
+            && $error->{message} !~ /address not known/
             ? "no Retry-After: $error->{message}" : (),
     );
 }
