@@ -168,10 +168,10 @@ ngx_http_llm_curl_start(ngx_http_llm_curl_call_t *call)
 
     engine = &ngx_http_llm_curl_engine;
 
-    if (engine->multi == NULL || engine->ncalls == NGX_HTTP_LLM_CURL_CALLS) {
+    if (engine->multi == NULL || ngx_http_llm_curl_room() == 0) {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                      "llm: a call of %V is not made: %ui are under way",
-                      &call->url, engine->ncalls);
+                      "llm: %V: a call is not made: %ui are under way",
+                      &call->owner, engine->ncalls);
         return NULL;
     }
 
@@ -185,7 +185,7 @@ ngx_http_llm_curl_start(ngx_http_llm_curl_call_t *call)
 
     if (ngx_http_llm_transfer_setup(t, call) != NGX_OK) {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                      "llm: a call of %V can not be made", &call->url);
+                      "llm: %V: a call can not be made", &call->owner);
         ngx_http_llm_curl_free(t);
         return NULL;
     }
@@ -196,13 +196,20 @@ ngx_http_llm_curl_start(ngx_http_llm_curl_call_t *call)
 
     if (rc != CURLM_OK) {
         ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                      "llm: a call of %V can not be made: %s",
-                      &call->url, curl_multi_strerror(rc));
+                      "llm: %V: a call can not be made: %s",
+                      &call->owner, curl_multi_strerror(rc));
         ngx_http_llm_curl_free(t);
         return NULL;
     }
 
     return t;
+}
+
+
+ngx_uint_t
+ngx_http_llm_curl_room(void)
+{
+    return NGX_HTTP_LLM_CURL_CALLS - ngx_http_llm_curl_engine.ncalls;
 }
 
 
@@ -270,6 +277,11 @@ ngx_http_llm_curl_open(void *data, curlsocktype purpose,
     if (s == CURL_SOCKET_BAD) {
         ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_socket_errno,
                       ngx_socket_n " failed");
+
+        /* what the kernel can not at all, is no shortage */
+
+        t->shortage = (ngx_socket_errno != EAFNOSUPPORT);
+
         return CURL_SOCKET_BAD;
     }
 
@@ -285,6 +297,8 @@ ngx_http_llm_curl_open(void *data, curlsocktype purpose,
     if (ngx_http_llm_curl_watch(t, s) == NGX_OK) {
         return s;
     }
+
+    t->shortage = 1;
 
     if (ngx_close_socket(s) == -1) {
         ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_socket_errno,

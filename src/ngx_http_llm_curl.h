@@ -34,6 +34,7 @@ typedef struct {
     uint64_t                      connected;      /* us since the start */
     uint64_t                      first_byte;     /* us; 0: none came */
     uint64_t                      total;          /* us */
+    unsigned                      shortage:1;     /* of our own: see error */
 } ngx_http_llm_curl_result_t;
 
 
@@ -51,8 +52,9 @@ typedef void (*ngx_http_llm_curl_header_pt)(void *data, ngx_str_t *name,
 /* what is to be called; all of it is copied but what the handlers get */
 
 typedef struct {
+    ngx_str_t                     owner;          /* for the log */
     ngx_str_t                     method;
-    ngx_str_t                     url;            /* http or https */
+    ngx_str_t                     url;            /* may be a secret */
     struct sockaddr              *sockaddr;       /* of its host */
     socklen_t                     socklen;
     ngx_array_t                  *headers;        /* ngx_keyval_t; or NULL */
@@ -82,6 +84,11 @@ void ngx_http_llm_curl_exit(void);
 /* NULL: too many at once, or no memory; it was logged. */
 
 ngx_http_llm_curl_t *ngx_http_llm_curl_start(ngx_http_llm_curl_call_t *call);
+
+/* How many more there can be. */
+
+ngx_uint_t ngx_http_llm_curl_room(void);
+
 void ngx_http_llm_curl_cancel(ngx_http_llm_curl_t *t);
 
 #if (NGX_HTTP_SSL)

@@ -325,6 +325,7 @@ ngx_http_llm_feed_lasted(llm_history_t *history, uint64_t i, uint64_t end)
 static void
 ngx_http_llm_feed_route(ngx_http_llm_feed_t *feed, ngx_uint_t n)
 {
+    uint64_t                began;
     ngx_uint_t              i, down;
     ngx_http_llm_use_t     *use;
     ngx_http_llm_event_t    event;
@@ -354,8 +355,10 @@ ngx_http_llm_feed_route(ngx_http_llm_feed_t *feed, ngx_uint_t n)
     event.told = down ? event.time : 0;
     event.over = !down;
 
-    if (!down && route[n]->record->told) {
-        event.lasted = event.time - route[n]->record->told;
+    began = route[n]->record->told;
+
+    if (!down && began && began < event.time) {
+        event.lasted = event.time - began;
     }
 
     ngx_http_llm_feed_add(feed, &event);

@@ -18,6 +18,7 @@
 #define NGX_HTTP_LLM_PROBER_LOOK   1000           /* ms; how often, at least */
 #define NGX_HTTP_LLM_PROBER_LEASE  3000           /* ms */
 #define NGX_HTTP_LLM_PROBER_SOON   2000           /* ms; for the first probe */
+#define NGX_HTTP_LLM_PROBER_SPARE  8              /* calls, left for others */
 #define NGX_HTTP_LLM_PROBE_MAX     4194304        /* bytes of an answer */
 
 
@@ -253,7 +254,10 @@ ngx_http_llm_probe_start(ngx_http_llm_main_conf_t *mcf,
 
     provider = probe->provider;
 
-    if (!ngx_http_llm_target_resolved(provider->target)) {
+    if (!ngx_http_llm_target_resolved(provider->target)
+        || ngx_http_llm_curl_room() <= NGX_HTTP_LLM_PROBER_SPARE)
+    {
+        probe->hurried = 0;
         return NGX_HTTP_LLM_PROBER_LOOK;
     }
 
@@ -299,6 +303,7 @@ ngx_http_llm_probe_send(ngx_http_llm_probe_t *probe)
 
     ngx_memzero(&call, sizeof(ngx_http_llm_curl_call_t));
 
+    call.owner = probe->provider->target->owner;
     call.method = probe->method;
     call.url = probe->url;
     call.sockaddr = &probe->sockaddr.sockaddr;
@@ -347,6 +352,18 @@ ngx_http_llm_probe_done(void *data, ngx_http_llm_curl_result_t *result)
     mcf = ngx_http_llm_prober.mcf;
 
     probe->call = NULL;
+
+    if (result->shortage) {
+
+        /* which says nothing about the provider */
+
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                      "llm: probe of provider \"%V\" is not sent: %s",
+                      &probe->provider->name, result->error);
+
+        ngx_http_llm_probe_forget(mcf, probe);
+        return;
+    }
 
     if (ngx_http_llm_probe_elsewhere(probe, result)
         && ngx_http_llm_probe_send(probe) == NGX_OK)

@@ -51,7 +51,7 @@ ngx_http_llm_tell(ngx_http_llm_receiver_t *receiver)
     ngx_uint_t             n;
     ngx_http_llm_event_t  *events[NGX_HTTP_LLM_ALERT_EVENTS];
 
-    if (receiver->transfer
+    if (receiver->transfer || ngx_http_llm_curl_room() == 0
         || (receiver->waits
             && (ngx_msec_int_t) (receiver->due - ngx_current_msec) > 0))
     {
@@ -139,6 +139,7 @@ ngx_http_llm_tell_post(ngx_http_llm_receiver_t *receiver, json_t *message)
 
     ngx_str_set(&call.method, "POST");
 
+    call.owner = receiver->target->owner;
     call.url = receiver->url;
     call.sockaddr = &address->sockaddr.sockaddr;
     call.socklen = address->socklen;
@@ -245,7 +246,9 @@ ngx_http_llm_tell_done(void *data, ngx_http_llm_curl_result_t *result)
 
     } else {
 
-        if (result->status == 0 && result->connected == 0) {
+        if (result->status == 0 && result->connected == 0
+            && !result->shortage)
+        {
             (void) ngx_http_llm_target_failed(receiver->target,
                                               &receiver->sockaddr.sockaddr,
                                               ngx_cycle->log);

@@ -452,6 +452,7 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
     result->body.data = t->body;
     result->body.len = t->kept;
     result->error = NULL;
+    result->shortage = t->shortage;
 
     if (code == CURLE_OUT_OF_MEMORY && connected) {
 
@@ -465,6 +466,9 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
     if (t->oversize) {
         result->error = t->body_size ? "the answer is too large"
                                      : "the header is too large";
+
+    } else if (t->shortage) {
+        result->error = "nginx has no connection or descriptor left for it";
 
     } else if (code != CURLE_OK) {
         result->error = t->error[0] ? t->error : curl_easy_strerror(code);

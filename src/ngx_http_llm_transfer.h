@@ -30,6 +30,7 @@ struct ngx_http_llm_curl_s {
     size_t                        body_size;
     size_t                        kept;
     unsigned                      oversize:1;
+    unsigned                      shortage:1;     /* no socket could be had */
     ngx_http_llm_curl_done_pt     done;
     ngx_http_llm_curl_header_pt   header;
     void                         *data;

@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
+use Digest::SHA qw(sha256_hex);
 use JSON::PP ();
 use LLM::Gateway;
 use LLM::HTTP;
@@ -314,6 +315,52 @@ subtest 'the URL is in no log and on no page' => sub {
     unlike $other->nginx->error_log, qr/s3cret/, 'log';
     unlike JSON::PP::encode_json($other->status), qr/s3cret/, 'status';
     $_->done for $gw, $other;
+};
+
+subtest 'more receivers than can be told at once: one after the other' => sub {
+    my $hook = LLM::Provider->new(name => 'hook');
+    $hook->behave({ status => 204, body => '', delay => 1.5 });
+    my $gw = LLM::Gateway->new(providers => [ a => $LONG, b => '' ],
+        http => join ' ', map { 'llm_alert ' . $hook->url . "/s3cret$_;" }
+            1 .. 70);
+    fail_once($gw, 'a');
+    ok $gw->wait_for(sub {
+        !grep { $_->{delivered} != 1 } @{ $gw->status->{alerts} }
+    }, PATIENCE), 'each is told';
+    is scalar(grep { $_->{failures} } @{ $gw->status->{alerts} }), 0,
+        'and none was at fault';
+    unlike $gw->nginx->error_log, qr/s3cret/, 'the log has no URL';
+    $gw->done;
+};
+
+subtest 'a clock that was set back makes no outage last for ever' => sub {
+    my ($gw, $hook) = gateway(providers => [ a => $QUICK ], state => 1,
+        alert => 'on=all_open');
+    fail_once($gw, 'a');
+    is scalar(events($hook, 1)), 1, 'the route is out';
+
+    my $text;
+    ok $gw->wait_for(sub {
+        open my $fh, '<', $gw->nginx->prefix . '/state' or return;
+        $text = do { local $/; <$fh> };
+        $text =~ /\[route llm]\ntold \d/;
+    }, PATIENCE), 'and it is known that this was told';
+    $gw->nginx->quit;
+
+    my $later = int((time + 3600) * 1000);
+    $text =~ s/(\[route llm]\ntold) \d+/$1 $later/;
+    $text =~ s/^sha256 .*\n\z//m;
+    $gw->nginx->file('state', "${text}sha256 " . sha256_hex($text) . "\n");
+
+    $gw->provider('a')->behave('ok');
+    $gw->start;
+    ok $gw->wait_for(sub { $gw->ask; $gw->status('a')->{state} eq 'closed' },
+        PATIENCE);
+    my (undef, $over) = events($hook, 2);
+    is $over->{over}, JSON::PP::true, 'it has a provider again';
+    is $over->{lasted}, undef, 'after nobody knows how long'
+        or diag $over->{text};
+    $gw->done;
 };
 
 subtest 'mistakes are told, and no secret with them' => sub {

@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/lib";
 
+use IO::Socket::INET;
 use LLM::Gateway;
 use LLM::HTTP;
 use LLM::Provider;
@@ -167,6 +168,52 @@ subtest 'a certificate is asked for where the location says so' => sub {
             ($r->status($name)->{probe}{result} // '') eq 'success'
         }, PATIENCE), $name;
     }
+    $r->done;
+};
+
+subtest 'what nginx itself lacks is no failure of a provider' => sub {
+    my $r = LLM::Gateway->new(start => 0,
+        events => 'worker_connections 16;',
+        providers => [ a => 'circuit failure_threshold=1 open=1h;'
+            . 'probe interval=200ms passive=on;' ]);
+    $r->nginx->expect_log(qr/worker_connections are not enough/);
+    $r->start;
+    ok $r->wait_for(sub {
+        ($r->status('a')->{probe}{total}{success} // 0) > 0
+    }, PATIENCE), 'it is well';
+
+    my @busy;
+    ok $r->wait_for(sub {
+        my $client = IO::Socket::INET->new(
+            PeerAddr => '127.0.0.1:' . $r->nginx->port);
+        print {$client} "GET /status HTTP/1.1\r\nHost: x\r\nX-Wait: ";
+        push @busy, $client;
+        $r->nginx->error_log =~ /probe of provider "a"(?: is not|: failure)/;
+    }, PATIENCE), 'others have all connections';
+    close $_ for @busy;
+
+    ok $r->wait_for(sub { eval { $r->status('a') } }, PATIENCE);
+    my $status = $r->status('a');
+    is $status->{state}, 'closed', 'its circuit learns nothing';
+    is $status->{probe}{total}{failure}, 0, 'nor does anybody else';
+    $r->done;
+};
+
+subtest 'more probes than can be under way: one after the other' => sub {
+    my $slow = LLM::Provider->new(name => 'slow');
+    $slow->behave({ status => 200, delay => 3, body => '{}' });
+    my @names = map { "p$_" } 1 .. 80;
+    my $r = LLM::Gateway->new(zone => '4m',
+        sources => { map { $_ => $slow } @names },
+        providers => [ map { $_ => 'probe interval=1h;' } @names ]);
+
+    my @asked;
+    ok $r->wait_for(sub {
+        @asked = grep { $_->{probe}{total}{success} }
+            @{ $r->status->{providers} };
+        @asked == @names;
+    }, PATIENCE), 'each is asked' or diag(scalar(@asked) . ' were');
+    unlike $r->nginx->error_log, qr/is not made/, 'none is left out';
     $r->done;
 };
 
