@@ -245,7 +245,8 @@ sub _stream {
 sub _plain {
     my ($call, $answer, $seen) = @_;
 
-    return if !$answer->complete || ($seen->{count} // '') !~ /\d/
+    return if $seen->{stream} || !$answer->complete
+        || ($seen->{count} // '') !~ /\d/
         || $seen->{framing} !~ /^(?:length|chunked)$/
         || !defined $answer->header('content-length')
             && !defined $answer->header('transfer-encoding')
