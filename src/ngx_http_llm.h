@@ -962,6 +962,7 @@ ngx_int_t ngx_http_llm_models_handler(ngx_http_request_t *r);
 
 /* status: the page, in the format that is wanted */
 
+char *ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
 
 /* api: an operator asks and orders */

@@ -149,7 +149,7 @@ ngx_http_llm_defaults_init(ngx_conf_t *cf, void *conf)
     if (mcf->shm_zone == NULL) {
 
         if (mcf->providers.nelts == 0 && mcf->passes.nelts == 0
-            && !mcf->status)
+            && mcf->receivers.nelts == 0 && !mcf->status)
         {
             return NGX_CONF_OK;
         }

@@ -22,8 +22,6 @@
 
 static char *ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_http_llm_proxy_pass(ngx_conf_t *cf, ngx_str_t *route);
-static char *ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
 
 static void *ngx_http_llm_create_main_conf(ngx_conf_t *cf);
 static char *ngx_http_llm_init_main_conf(ngx_conf_t *cf, void *conf);
@@ -299,9 +297,9 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t                 *value;
     ngx_http_core_loc_conf_t  *clcf;
 
-    if (llcf->gate || llcf->models || llcf->api) {
+    if (llcf->gate || llcf->models || llcf->api || llcf->status) {
         return "is duplicate, or together with another of \"llm_pass\", "
-               "\"llm_gate\", \"llm_models\" and \"llm_api\"";
+               "\"llm_gate\", \"llm_models\", \"llm_status\" and \"llm_api\"";
     }
 
     rv = ngx_http_llm_add_pass(cf, llcf);
@@ -398,77 +396,6 @@ ngx_http_llm_proxy_pass(ngx_conf_t *cf, ngx_str_t *route)
     }
 
     return "needs ngx_http_proxy_module";
-}
-
-
-/* llm_status [ZONE] [format=json|prometheus|html] */
-
-static char *
-ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_llm_loc_conf_t *llcf = conf;
-
-    ngx_str_t                 *value;
-    ngx_uint_t                 i;
-    ngx_http_llm_format_e      format;
-    ngx_http_llm_main_conf_t  *mcf;
-    ngx_http_core_loc_conf_t  *clcf;
-
-    if (llcf->status || llcf->api) {
-        return "is duplicate, or together with \"llm_api\"";
-    }
-
-    format = NGX_HTTP_LLM_FORMAT_ACCEPT;
-
-    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
-    value = cf->args->elts;
-
-    for (i = 1; i < cf->args->nelts; i++) {
-
-        if (ngx_strncmp(value[i].data, "format=", 7) == 0) {
-
-            if (ngx_strcmp(value[i].data + 7, "json") == 0) {
-                format = NGX_HTTP_LLM_FORMAT_JSON;
-
-            } else if (ngx_strcmp(value[i].data + 7, "prometheus") == 0) {
-                format = NGX_HTTP_LLM_FORMAT_PROMETHEUS;
-
-            } else if (ngx_strcmp(value[i].data + 7, "html") == 0) {
-                format = NGX_HTTP_LLM_FORMAT_HTML;
-
-            } else {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "invalid parameter \"%V\" in "
-                                   "\"llm_status\": expected \"format=json\", "
-                                   "\"format=prometheus\" or "
-                                   "\"format=html\"", &value[i]);
-                return NGX_CONF_ERROR;
-            }
-
-            continue;
-        }
-
-        if (mcf->shm_zone == NULL
-            || mcf->shm_zone->shm.name.len != value[i].len
-            || ngx_strncmp(mcf->shm_zone->shm.name.data, value[i].data,
-                           value[i].len)
-               != 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "unknown zone \"%V\" in \"llm_status\": "
-                               "expected the name given by an \"llm_zone\" "
-                               "above", &value[i]);
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    llcf->status = format;
-    mcf->status = 1;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    clcf->handler = ngx_http_llm_status_handler;
-
-    return NGX_CONF_OK;
 }
 
 

@@ -452,14 +452,16 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
     result->body.data = t->body;
     result->body.len = t->kept;
     result->error = NULL;
-    result->shortage = t->shortage;
 
-    if (code == CURLE_OUT_OF_MEMORY && connected) {
+    if (code == CURLE_OUT_OF_MEMORY) {
 
-        /* so it calls a line of the header that is over its own limit */
+        /* so it calls a line of the header that is over its own limit, too */
 
-        t->oversize = 1;
+        t->oversize = (connected != 0);
+        t->shortage = (connected == 0);
     }
+
+    result->shortage = t->shortage;
 
     result->fault = ngx_http_llm_transfer_fault(t, code, result);
 
@@ -468,7 +470,7 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
                                      : "the header is too large";
 
     } else if (t->shortage) {
-        result->error = "nginx has no connection or descriptor left for it";
+        result->error = "nginx has no connection or memory left for it";
 
     } else if (code != CURLE_OK) {
         result->error = t->error[0] ? t->error : curl_easy_strerror(code);

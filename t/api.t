@@ -578,7 +578,7 @@ subtest 'mistakes are told at start' => sub {
         [ 'location /x { llm_status; llm_api; }',
             qr/"llm_api" .*together with another/ ],
         [ 'location /x { llm_api; llm_status; }',
-            qr/"llm_status" .*together with "llm_api"/ ],
+            qr/"llm_status" .*together with another/ ],
         [ 'location /x { llm_models llm; llm_api; }',
             qr/"llm_api" .*together with another/ ],
         [ 'location /x { llm_api; llm_models llm; }',

@@ -149,6 +149,22 @@ subtest 'the zone' => sub {
     refuses('a status of another zone' =>
             conf(server => 'location = /s { llm_status nope; }'),
         qr/"llm_status"/, qr/"nope"/, qr/expected .*"llm_zone"/);
+    refuses('alerts without a zone' => 'llm_alert http://127.0.0.1:9/;',
+        qr/no "llm_zone"/, qr/expected/);
+};
+
+subtest 'a status that would answer nothing' => sub {
+    refuses("a status, then $_" =>
+            conf(server => "location = /s { llm_status; $_ }"),
+        qr/"\Q${\ (split)[0]}\E" .*together with another/, qr/"llm_status"/)
+        for 'llm_pass llm;', 'llm_gate llm; proxy_pass https://llm;';
+    refuses("$_, then a status" =>
+            conf(server => "location = /s { $_ llm_status; }"),
+        qr/"llm_status" .*together with another/, qr/expected/)
+        for 'llm_pass llm;', 'stub_status;';
+    refuses('two formats' => conf(server =>
+            'location = /s { llm_status format=json format=html; }'),
+        qr/"llm_status" .*"format=" twice/);
 };
 
 subtest 'twice the same thing' => sub {
@@ -509,7 +525,7 @@ subtest 'llm_pass and llm_gate' => sub {
         pass => 'proxy_pass https://llm; llm_gate llm;'));
 
     my $there = 'proxy_pass http://127.0.0.1:9';
-    for my $other ('llm_status', "if (\$arg_x) { $there; }",
+    for my $other ("if (\$arg_x) { $there; }",
         "limit_except POST { $there; }",
         'if ($arg_x) { fastcgi_pass 127.0.0.1:9; }')
     {
