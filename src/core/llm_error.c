@@ -196,7 +196,12 @@ llm_error_class(unsigned status, const uint8_t *body, size_t len,
         error.why = llm_error_table[row].value;
     }
 
-    if (error.class == LLM_CLASS_CREDENTIAL && !call.own_key) {
+    /* what a caller's own key may not do, is the caller's affair */
+
+    if (!call.own_key
+        && (error.class == LLM_CLASS_CREDENTIAL
+            || (status == 403 && error.class == LLM_CLASS_CAPABILITY)))
+    {
         error.class = LLM_CLASS_NEUTRAL;
     }
 

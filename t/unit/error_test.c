@@ -520,6 +520,13 @@ no_right_to_a_thing_is_held_against_nobody(void **state)
     (void) state;
 
     assert_all(answers);
+
+    /* with a caller's own key it is the caller's affair */
+
+    assert_int_equal(error_of(403, answers[0].body, strlen(answers[0].body),
+                         callers)
+                         .class,
+        NEUTRAL);
 }
 
 

@@ -95,6 +95,8 @@ export class Nginx {
             'events { }',
             'http {',
             `access_log ${this.file('access.log')};`,
+            // browsers open connections in advance, and quit waits for them
+            'client_header_timeout 2s;',
             ...TEMP.map((name) =>
                 `${name}_temp_path ${this.file(`${name}_temp`)};`),
             http.replaceAll('{{port}}', this.port)
