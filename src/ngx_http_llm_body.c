@@ -195,11 +195,12 @@ ngx_http_llm_scan_result(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
     if (json->model == LLM_JSON_STRING_VALUE && !json->model_unfit
         && json->model_len)
     {
-        ctx->model.len = json->model_len;
         ctx->model.data = ngx_pnalloc(r->pool, json->model_len);
         if (ctx->model.data == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
+
+        ctx->model.len = json->model_len;
 
         ngx_memcpy(ctx->model.data, json->model_value, json->model_len);
 
