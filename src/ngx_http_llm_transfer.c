@@ -470,7 +470,7 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
                                      : "the header is too large";
 
     } else if (t->shortage) {
-        result->error = "nginx has no connection or memory left for it";
+        result->error = "nginx lacks a connection, a descriptor or memory";
 
     } else if (code != CURLE_OK) {
         result->error = t->error[0] ? t->error : curl_easy_strerror(code);
