@@ -7,20 +7,13 @@
 #include <string.h>
 
 
-/* a word of turns, and virtual time: rounds, and what is below them */
-#define LLM_ROUND_BITS 20
+/* virtual time, and a word of turns: rounds, and what is below them */
+#define LLM_ROUND_BITS 44
 #define LLM_ROUND (UINT64_C(1) << LLM_ROUND_BITS)
 #define LLM_ROUND_PART (LLM_ROUND - 1)
 
-/* places within a round, before they become virtual time */
-#define LLM_PLACE_BITS 32
-#define LLM_PLACE_SHIFT (LLM_PLACE_BITS - LLM_ROUND_BITS)
 
-/* further ahead of virtual time than a slot can be */
-#define LLM_ROUNDS_FAR ((int64_t) (2 * LLM_ROUND))
-
-
-/* how the slots of a candidate lie in a round, in places */
+/* how the slots of a candidate lie in a round */
 typedef struct {
     uint64_t first;
     uint64_t step;
@@ -30,10 +23,9 @@ typedef struct {
 
 /* a turn that could be taken */
 typedef struct {
-    int of; /* whose, -1: nobody's */
-    uint64_t time;
-    uint64_t seen; /* what the shared word was */
-    uint64_t next; /* what it becomes */
+    int of;        /* whose, -1: nobody's */
+    uint64_t time; /* what the shared word becomes */
+    uint64_t seen; /* what it was */
 } llm_turn_t;
 
 
@@ -61,10 +53,10 @@ llm_select_prepare(llm_candidate_t *candidates, unsigned n)
             c->weight = LLM_WEIGHT_MAX;
         }
 
-        c->step = (UINT64_C(1) << LLM_PLACE_BITS) / c->weight;
+        c->step = LLM_ROUND / c->weight;
 
-        /* the middle of the candidate's n-th part */
-        c->place = ((2 * (uint64_t) i + 1) << (LLM_PLACE_BITS - 1)) / n;
+        /* the middle of the candidate's n-th part of it */
+        c->first = (2 * (uint64_t) i + 1) * c->step / (2 * n);
     }
 }
 
@@ -119,14 +111,14 @@ llm_slots(const llm_candidate_t *c, bool weighted)
 {
     if (!weighted) {
         return (llm_slots_t) {
-            .first = c->place,
-            .step = UINT64_C(1) << LLM_PLACE_BITS,
+            .first = c->first * c->weight,
+            .step = LLM_ROUND,
             .n = 1,
         };
     }
 
     return (llm_slots_t) {
-        .first = c->place * c->step >> LLM_PLACE_BITS,
+        .first = c->first,
         .step = c->step,
         .n = c->weight,
     };
@@ -141,46 +133,39 @@ llm_turns_account(const llm_select_t *s)
 }
 
 
-static inline uint64_t
-llm_turn_time(uint64_t turn, llm_slots_t slots)
-{
-    uint64_t place = slots.first + slots.step * (turn & LLM_ROUND_PART);
-
-    return (turn & ~LLM_ROUND_PART) + (place >> LLM_PLACE_SHIFT);
-}
-
-
-static inline uint64_t
-llm_turn_next(uint64_t turn, llm_slots_t slots)
-{
-    uint64_t slot = (turn & LLM_ROUND_PART) + 1;
-    uint64_t round = turn & ~LLM_ROUND_PART;
-
-    return slot < slots.n ? round + slot : round + LLM_ROUND;
-}
-
-
-/* The first turn that is not before a virtual time. */
-static uint64_t
-llm_turn_at(uint64_t vtime, llm_slots_t slots)
-{
-    uint64_t round = vtime & ~LLM_ROUND_PART;
-    uint64_t place = (vtime & LLM_ROUND_PART) << LLM_PLACE_SHIFT;
-    uint64_t slot = 0;
-
-    if (place > slots.first) {
-        slot = (place - slots.first + slots.step - 1) / slots.step;
-    }
-
-    return slot < slots.n ? round + slot : round + LLM_ROUND;
-}
-
-
 /* Signed, so that the wrap is a moment like any other. */
 static inline int64_t
 llm_turn_ahead(uint64_t a, uint64_t b)
 {
     return (int64_t) (a - b);
+}
+
+
+/* The first slot that is neither before now nor the one that was taken. */
+static inline uint64_t
+llm_turn_next(uint64_t now, uint64_t taken, llm_slots_t slots)
+{
+    uint64_t part = now & LLM_ROUND_PART;
+    uint64_t round = now - part;
+    uint64_t slot = 0;
+
+    if (part > slots.first) {
+        slot = ((part - slots.first) * slots.n + LLM_ROUND_PART)
+               >> LLM_ROUND_BITS;
+    }
+
+    if (slot < slots.n
+        && llm_turn_ahead(round + slots.first + slot * slots.step, taken) <= 0)
+    {
+        slot++;
+    }
+
+    if (slot == slots.n) {
+        round += LLM_ROUND;
+        slot = 0;
+    }
+
+    return round + slots.first + slot * slots.step;
 }
 
 
@@ -212,36 +197,30 @@ llm_turn_earliest(const llm_select_t *s, bool backup, unsigned account,
 
     for (unsigned i = 0; i < s->n; i++) {
         const llm_candidate_t *c = &s->candidates[i];
-        uint64_t word, turn, time;
+        uint64_t taken, time;
         llm_slots_t slots;
-        int64_t ahead;
+        bool foreign;
 
         if (!llm_select_left(s, i, backup)) {
             continue;
         }
 
         slots = llm_slots(c, weighted);
-        word = atomic_load(&c->turns->next[account]);
-        turn = word;
-        time = llm_turn_time(turn, slots);
-        ahead = llm_turn_ahead(time, now);
+        taken = atomic_load(&c->turns->taken[account]);
+        foreign = llm_turn_ahead(taken, now) > 0;
 
-        if (ahead > LLM_ROUNDS_FAR && atomic_load(vtime) != now) {
+        if (foreign && atomic_load(vtime) != now) {
             return false;
         }
 
-        /* it was away, or the word is from another configuration */
-        if (ahead < 0 || ahead > LLM_ROUNDS_FAR) {
-            turn = llm_turn_at(now, slots);
-            time = llm_turn_time(turn, slots);
-        }
+        /* a word that is not of this virtual time says nothing */
+        time = llm_turn_next(now, foreign ? now - 1 : taken, slots);
 
         if (earliest->of == -1 || llm_turn_ahead(time, earliest->time) < 0) {
             *earliest = (llm_turn_t) {
                 .of = (int) i,
                 .time = time,
-                .seen = word,
-                .next = llm_turn_next(turn, slots),
+                .seen = taken,
             };
         }
     }
@@ -269,14 +248,14 @@ llm_select_turn(const llm_select_t *s, bool backup)
 
         /*
          * Virtual time goes first: it passes nobody, since no turn is earlier
-         * than this one, and so no turn is ever far ahead of it.
+         * than this one, and so no turn that was taken is ahead of it.
          */
 
         llm_vtime_advance(vtime, t.time);
 
-        word = &s->candidates[t.of].turns->next[account];
+        word = &s->candidates[t.of].turns->taken[account];
 
-        if (atomic_compare_exchange_strong(word, &t.seen, t.next)) {
+        if (atomic_compare_exchange_strong(word, &t.seen, t.time)) {
             return t.of;
         }
     }

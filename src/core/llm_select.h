@@ -38,12 +38,17 @@
  *
  * How turns are kept: a provider with weight w has w slots in each round of
  * virtual time, W / w calls apart, and not at the same points as others.
- * Its shared word says which slot is its next.  A call takes the earliest
- * slot of all candidates by compare-and-swap; who loses looks again.  Slots
- * only grow, so what was the earliest when it was seen still is when the
- * exchange succeeds.  The virtual time of the route is the latest slot that
- * was taken; slots before it are lost, so a provider that was away for an
- * hour comes back to its share and not to an hour's backlog.
+ * Its shared word is the time of the slot that it took last.  A call takes
+ * the earliest next slot of all candidates by compare-and-swap; who loses
+ * looks again.  Slots only grow, so what was the earliest when it was seen
+ * still is when the exchange succeeds.  The virtual time of the route is the
+ * latest slot that was taken; slots before it are lost, so a provider that
+ * was away for an hour comes back to its share and not to an hour's backlog.
+ *
+ * A time means the same with all weights, and what follows it is found with
+ * the weight in force: after a change nobody waits for longer than until the
+ * first of its new slots, and nobody catches up.  As long as processes with
+ * other weights ask too, shares are approximate.
  *
  * Lock-free: a process that is killed at any instruction leaves nothing
  * locked, and costs one provider one turn at most.  Weights and the order of
@@ -96,20 +101,16 @@ enum {
 
 /*
  * Turns of a provider in a route, in shared memory; all zeroes is fresh.
- * Round robin and weighted do not disturb each other, nor do requests and
- * those that fail over.
- *
- *     bits    field
- *     0-19    slots of the round that are behind, below the weight
- *     20-63   round
+ * Virtual time of the slot that was taken last.  Round robin and weighted do
+ * not disturb each other, nor do requests and those that fail over.
  */
 typedef struct {
-    _Atomic uint64_t next[4];
+    _Atomic uint64_t taken[4];
 } llm_turns_t;
 
 
 /*
- * Virtual time of a route, in shared memory; all zeroes is fresh.  In 2^-20
+ * Virtual time of a route, in shared memory; all zeroes is fresh.  In 2^-44
  * of a round; for each account of turns, with and without backups.
  */
 typedef struct {
@@ -128,7 +129,7 @@ typedef struct {
     const _Atomic uint32_t *in_flight; /* of the provider, for each slot */
 
     uint64_t step;  /* set by llm_select_prepare() */
-    uint64_t place; /* the same */
+    uint64_t first; /* the same */
 } llm_candidate_t;
 
 

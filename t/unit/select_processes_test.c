@@ -27,6 +27,7 @@
 #define ROUNDS 300
 #define LONG 2000 /* rounds without a barrier */
 #define KILLS 200
+#define ROUND_BITS 44 /* of virtual time */
 
 
 typedef struct {
@@ -351,15 +352,17 @@ a_killed_process_costs_one_turn_at_most(void **state)
     }
 
     for (unsigned i = 0; i < USES; i++) {
-        uint64_t word = shared->turns[i].next[2];
-        uint64_t taken = (word >> 20) * weights[i] + (word & 0xfffff);
+        uint64_t word = shared->turns[i].taken[2];
+        uint64_t round = word >> ROUND_BITS;
+        uint64_t part = word - (round << ROUND_BITS);
+        uint64_t taken = round * weights[i] + part / candidates[i].step + 1;
 
         assert_true(taken >= shared->counts[i]);
         lost += (uint32_t) (taken - shared->counts[i]);
 
-        /* all are in the same round, or one of them begins the next */
-        assert_in_range(word >> 20, shared->vtime.now[4] >> 20,
-            (shared->vtime.now[4] >> 20) + 1);
+        /* nobody is ahead, and nobody is a round behind */
+        assert_in_range(shared->vtime.now[4] - word, 0,
+            UINT64_C(1) << ROUND_BITS);
     }
 
     assert_in_range(lost, 0, KILLS + LIVING);
@@ -373,6 +376,52 @@ a_killed_process_costs_one_turn_at_most(void **state)
 
     for (unsigned i = 0; i < USES; i++) {
         assert_int_equal(shared->counts[i], weights[i]);
+    }
+}
+
+
+/* The even processes are of a configuration that others replace. */
+static void
+reloaded(unsigned of)
+{
+    bool old = atomic_fetch_add(&shared->asked, 1) % 2 == 0;
+
+    for (unsigned i = 0; i < USES; i++) {
+        candidates[i].weight = old ? weights[i] : weights[i] * 20000;
+    }
+
+    llm_select_prepare(candidates, USES);
+    many(of);
+}
+
+
+static void
+two_weights_starve_nobody_and_the_last_are_right_at_once(void **state)
+{
+    (void) state;
+
+    run(8, reloaded);
+
+    for (unsigned i = 0; i < USES; i++) {
+        assert_true(shared->counts[i] > 8 * LONG * weights[i] / 3);
+    }
+
+    for (uint32_t factor = 1; factor <= 20000; factor *= 10) {
+        memset(shared->counts, 0, sizeof(shared->counts));
+
+        for (unsigned i = 0; i < USES; i++) {
+            candidates[i].weight = weights[i] * factor;
+        }
+
+        llm_select_prepare(candidates, USES);
+
+        for (uint32_t i = 0; i < sum; i++) {
+            shared->counts[first(LLM_STRATEGY_WEIGHTED)]++;
+        }
+
+        for (unsigned i = 0; i < USES; i++) {
+            assert_in_range(shared->counts[i], weights[i] - 1, weights[i] + 1);
+        }
     }
 }
 
@@ -422,6 +471,8 @@ main(void)
         cmocka_unit_test_setup(shares_are_exact_without_a_pause, setup),
         cmocka_unit_test_setup(refusals_are_shared_by_weight_between_processes,
             setup),
+        cmocka_unit_test_setup(
+            two_weights_starve_nobody_and_the_last_are_right_at_once, setup),
         cmocka_unit_test_setup(a_killed_process_costs_one_turn_at_most, setup),
         cmocka_unit_test_setup(
             an_unknown_provider_gets_one_call_a_second_of_all_processes, setup),

@@ -19,6 +19,8 @@
 #define MANY 64
 #define SLOTS 4
 #define CASES 1000000
+#define FAR 3     /* calls from a share, with up to four providers */
+#define MIXED 2000 /* calls with two weights */
 
 
 typedef struct {
@@ -695,6 +697,20 @@ backups_share_by_weight_and_cost_no_turn(void **state)
 }
 
 
+/* The same turns, with weights of their own from now on. */
+static void
+reweigh(unsigned n, const uint32_t *weights)
+{
+    llm_vtime_t vtime = r.vtime;
+    llm_turns_t turns[MANY];
+
+    memcpy(turns, r.turns, sizeof(turns));
+    route(LLM_STRATEGY_WEIGHTED, n, weights);
+    memcpy(r.turns, turns, sizeof(turns));
+    r.vtime = vtime;
+}
+
+
 static void
 weights_may_change_at_any_moment(void **state)
 {
@@ -706,21 +722,131 @@ weights_may_change_at_any_moment(void **state)
         uint32_t weights[MANY];
         unsigned n = 1 + below(8);
         uint32_t sum = random_weights(weights, n);
-        route_t old = r;
 
-        route(LLM_STRATEGY_WEIGHTED, n, weights);
-        memcpy(r.turns, old.turns, sizeof(r.turns));
-        r.vtime = old.vtime;
-
-        for (uint32_t j = 0; j < 3 * sum; j++) {
-            (void) first();
-        }
-
+        reweigh(n, weights);
         assert_shares(weights, n, sum);
 
         for (uint32_t j = below(sum); j > 0; j--) {
             (void) first();
         }
+    }
+}
+
+
+/* From the next call on nobody is far from its share, in any count. */
+static void
+assert_at_once(unsigned n, const uint32_t *weights, uint32_t calls)
+{
+    uint32_t counts[MANY] = { 0 };
+    double sum = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        sum += weights[i];
+    }
+
+    for (uint32_t call = 1; call <= calls; call++) {
+        counts[first()]++;
+
+        for (unsigned i = 0; i < n; i++) {
+            double off = counts[i] - call * weights[i] / sum;
+
+            if (off < -FAR || off > FAR) {
+                fail_msg("%u of %u calls with weight %u of %.0f", counts[i],
+                    call, weights[i], sum);
+            }
+        }
+    }
+}
+
+
+static void
+shares_are_right_from_the_first_call_after_a_change(void **state)
+{
+    static const uint32_t factors[] = {
+        1, 2, 3, 7, 10, 99, 1000, 65537, 500000, LLM_WEIGHT_MAX
+    };
+
+    (void) state;
+    route(LLM_STRATEGY_WEIGHTED, 4, NULL);
+
+    for (unsigned i = 0; i < 5000; i++) {
+        uint32_t weights[4];
+        unsigned n = 2 + below(3);
+
+        for (unsigned j = 0; j < n; j++) {
+            weights[j] = factors[below(sizeof(factors) / sizeof(*factors))];
+        }
+
+        reweigh(n, weights);
+        assert_at_once(n, weights, below(500));
+    }
+}
+
+
+/* All weights by one factor, up and down, are the same shares. */
+static void
+shares_go_on_when_all_weights_grow_or_shrink(void **state)
+{
+    (void) state;
+    route(LLM_STRATEGY_WEIGHTED, 3, NULL);
+
+    for (uint32_t factor = 1; factor <= LLM_WEIGHT_MAX / 5; factor *= 3) {
+        uint32_t small[] = { 5, 3, 2 };
+        uint32_t large[] = { 5 * factor, 3 * factor, 2 * factor };
+
+        for (unsigned i = 0; i < 300; i++) {
+            reweigh(3, i % 2 ? small : large);
+            assert_at_once(3, small, below(300));
+        }
+    }
+}
+
+
+/*
+ * In a reload old and new processes serve side by side.  Whose two shares are
+ * 1 % or more gets at least half of the smaller, and not much more than the
+ * larger; once the old ones are gone its share is right at once.
+ */
+static void
+nobody_starves_while_two_weights_are_in_force(void **state)
+{
+    (void) state;
+
+    for (unsigned i = 0; i < 300; i++) {
+        uint32_t weights[2][4], counts[4] = { 0 };
+        double sums[2] = { 0 };
+        unsigned n = 2 + below(3), old = 1 + below(9);
+
+        for (unsigned j = 0; j < n; j++) {
+            for (unsigned k = 0; k < 2; k++) {
+                weights[k][j] = 1 + below(1U << below(20));
+                sums[k] += weights[k][j];
+            }
+        }
+
+        route(LLM_STRATEGY_WEIGHTED, n, weights[0]);
+        assert_at_once(n, weights[0], below(500));
+
+        for (unsigned call = 0; call < MIXED; call++) {
+            reweigh(n, weights[below(10) >= old]);
+            counts[first()]++;
+        }
+
+        for (unsigned j = 0; j < n; j++) {
+            double a = MIXED * weights[0][j] / sums[0];
+            double b = MIXED * weights[1][j] / sums[1];
+            double low = a < b ? a : b, high = a < b ? b : a;
+
+            if (low >= MIXED / 100
+                && (counts[j] < low / 2 || counts[j] > high * 1.5))
+            {
+                fail_msg("%u of %u calls, not %.0f to %.0f", counts[j], MIXED,
+                    low, high);
+            }
+        }
+
+        reweigh(n, weights[1]);
+        assert_at_once(n, weights[1], 500);
     }
 }
 
@@ -745,7 +871,7 @@ shared_words_may_hold_anything(void **state)
 
         for (unsigned j = 0; j < n; j++) {
             for (unsigned k = 0; k < 4; k++) {
-                r.turns[j].next[k] = (uint64_t) any() << 32 | any();
+                r.turns[j].taken[k] = (uint64_t) any() << 32 | any();
             }
 
             weights[j] = strategy == LLM_STRATEGY_WEIGHTED ? weights[j] : 1;
@@ -775,14 +901,14 @@ the_wrap_is_a_moment_like_any_other(void **state)
     route(LLM_STRATEGY_WEIGHTED, 3, weights);
 
     for (unsigned k = 0; k < 8; k++) {
-        r.vtime.now[k] = (uint64_t) - (10 << 20);
+        r.vtime.now[k] = -(UINT64_C(10) << 44);
     }
 
     for (unsigned i = 0; i < 20; i++) {
         assert_shares(weights, 3, 9);
     }
 
-    assert_in_range(r.vtime.now[4], 9 << 20, 10 << 20);
+    assert_in_range(r.vtime.now[4], UINT64_C(9) << 44, UINT64_C(10) << 44);
 }
 
 
@@ -1427,6 +1553,9 @@ main(void)
         cmocka_unit_test(who_serves_few_requests_gets_its_share_of_them),
         cmocka_unit_test(backups_share_by_weight_and_cost_no_turn),
         cmocka_unit_test(weights_may_change_at_any_moment),
+        cmocka_unit_test(shares_are_right_from_the_first_call_after_a_change),
+        cmocka_unit_test(shares_go_on_when_all_weights_grow_or_shrink),
+        cmocka_unit_test(nobody_starves_while_two_weights_are_in_force),
         cmocka_unit_test(shared_words_may_hold_anything),
         cmocka_unit_test(the_wrap_is_a_moment_like_any_other),
         cmocka_unit_test(the_least_busy_for_its_weight_is_asked),
