@@ -12,6 +12,7 @@ use List::Util qw(max sum0);
 use Time::HiRes qw(sleep time);
 
 use LLM::NameServer;
+use LLM::Provider;
 
 use constant {
     BATCH   => 150,         # calls between two looks at what is left
@@ -36,6 +37,7 @@ my @STRATEGIES = LLM::Chaos->STRATEGIES;
 
 my %TROUBLE = (
     weather => 10, word => 4, reload => 4, names => 3, kill => 2, clock => 2,
+    probes => 4, alerts => 2,
     resize => 1, full_zone => 1, disk => 1, descriptors => 1, upgrade => 1,
 );
 
@@ -109,8 +111,9 @@ sub table {
 sub _start {
     my $self = shift;
 
-    my $dns = $self->{dns} = LLM::NameServer->new;
-    $self->_fine_names;
+    $self->{dns} = LLM::NameServer->new;
+    $self->{$_} = LLM::Provider->new(name => $_) for qw(watched receiver);
+    $self->_fine;
 
     my $gw = $self->{gw} = LLM::Gateway->new(
         $self->_setting, start => 0, workers => 4, daemon => 1,
@@ -143,6 +146,9 @@ sub _setting {
         $own .= ' limit concurrency=4;' if $_ eq 'a';
         ($_ => $_ eq 'c' ? "endpoint $url; $own" : $own);
     } @$names;
+    push @providers, watched => 'endpoint ' . $self->{watched}->url . ';'
+        . 'circuit failure_threshold=2 open=2s open_max=4s;'
+        . 'probe interval=1s timeout=500ms passive=on;';
     push @providers, guest => 'endpoint http://127.0.0.1:1;'
         if $self->{change} % 2;
 
@@ -157,6 +163,7 @@ sub _setting {
             map({ "upstream only-$_ { llm_use $_; }" } @$names),
             'resolver ' . $self->{dns}->address . ' valid=1s ipv6=off;',
             'resolver_timeout 1s;',
+            'llm_alert ' . $self->{receiver}->url . ' interval=100ms;',
             "proxy_ssl_trusted_certificate $self->{ca};"),
         locations => {
             '/' => 'llm_pass $route; client_max_body_size 1m;'
@@ -212,7 +219,7 @@ sub _part {
         $self->converse(time + 120, $happen, $first .. $last);
         $self->{crowd}->fair;
         $self->let_be;
-        $self->_fine_names;
+        $self->_fine;
         $self->_free_disk;
         $self->_look;
     }
@@ -233,7 +240,10 @@ sub _look {
     $self->{transitions} += $moves - ($self->{moves} // 0);
     $self->{moves} = $moves;
 
-    $_->drop('idle')->forget for values %{ $self->{crowd}->providers };
+    $self->{count}{probes} += $self->{watched}->requests;
+    $self->{count}{'messages of alerts'} += $self->{receiver}->requests;
+    $_->drop('idle')->forget for values %{ $self->{crowd}->providers },
+        @$self{qw(watched receiver)};
     push @{ $self->{looks} }, $self->_left;
 }
 
@@ -354,8 +364,25 @@ sub _window {
         { what => $what, from => $now - 1, until => $now + $seconds };
 }
 
-sub _fine_names {
-    $_[0]{dns}->say('c.test' => { a => ['127.0.0.1'], ttl => 1 });
+# what is nobody's call is well again
+
+sub _fine {
+    my $self = shift;
+
+    $self->{dns}->say('c.test' => { a => ['127.0.0.1'], ttl => 1 });
+    $_->accept_again->behave({ status => 200, body => '{}' })
+        for @$self{qw(watched receiver)};
+}
+
+sub _probes { $_[0]->_ail($_[1], 'watched') }
+sub _alerts { $_[0]->_ail($_[1], 'receiver') }
+
+sub _ail {
+    my ($self, $r, $who) = @_;
+
+    my $how = $r->pick(qw(500 503 401 429 302 reset close hang refuse));
+    $how eq 'refuse' ? $self->{$who}->refuse
+        : $self->{$who}->accept_again->behave($how);
 }
 
 sub _names {
