@@ -19,7 +19,7 @@
 #define MANY 64
 #define SLOTS 4
 #define CASES 1000000
-#define FAR 3     /* calls from a share, with up to four providers */
+#define FAR 3      /* calls from a share, with up to four providers */
 #define MIXED 2000 /* calls with two weights */
 
 
@@ -762,9 +762,8 @@ assert_at_once(unsigned n, const uint32_t *weights, uint32_t calls)
 static void
 shares_are_right_from_the_first_call_after_a_change(void **state)
 {
-    static const uint32_t factors[] = {
-        1, 2, 3, 7, 10, 99, 1000, 65537, 500000, LLM_WEIGHT_MAX
-    };
+    static const uint32_t factors[] = { 1, 2, 3, 7, 10, 99, 1000, 65537, 500000,
+        LLM_WEIGHT_MAX };
 
     (void) state;
     route(LLM_STRATEGY_WEIGHTED, 4, NULL);
@@ -838,8 +837,7 @@ nobody_starves_while_two_weights_are_in_force(void **state)
             double low = a < b ? a : b, high = a < b ? b : a;
 
             if (low >= MIXED / 100
-                && (counts[j] < low / 2 || counts[j] > high * 1.5))
-            {
+                && (counts[j] < low / 2 || counts[j] > high * 1.5)) {
                 fail_msg("%u of %u calls, not %.0f to %.0f", counts[j], MIXED,
                     low, high);
             }
