@@ -840,6 +840,7 @@ void ngx_http_llm_ended(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_moved(ngx_http_request_t *r,
     ngx_http_llm_provider_t *provider, llm_transition_t *tr,
     ngx_uint_t status);
+void ngx_http_llm_switch_off(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf);
 void ngx_http_llm_transition(ngx_log_t *log,
     ngx_http_llm_provider_t *provider, llm_transition_t *tr,
     ngx_uint_t status);

@@ -586,7 +586,13 @@ ngx_http_llm_init_process(ngx_cycle_t *cycle)
     }
     ngx_http_llm_recent_start(cycle, mcf);
 
-    return ngx_http_llm_slot_join(cycle, mcf);
+    if (ngx_http_llm_slot_join(cycle, mcf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_llm_switch_off(cycle, mcf);
+
+    return NGX_OK;
 }
 
 

@@ -229,6 +229,27 @@ ngx_http_llm_transition(ngx_log_t *log, ngx_http_llm_provider_t *provider,
 }
 
 
+/* What a reload has switched off is closed before anybody asks for it. */
+
+void
+ngx_http_llm_switch_off(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf)
+{
+    ngx_uint_t                 i;
+    llm_transition_t           tr;
+    ngx_http_llm_provider_t  **providerp;
+
+    providerp = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+        (void) llm_circuit_switch_off(&providerp[i]->record->circuit,
+                                      &providerp[i]->circuit,
+                                      ngx_http_llm_now(mcf), &tr);
+
+        ngx_http_llm_transition(cycle->log, providerp[i], &tr, 0);
+    }
+}
+
+
 static void
 ngx_http_llm_transition_at(ngx_uint_t level, ngx_log_t *log,
     ngx_http_llm_provider_t *provider, llm_transition_t *tr,

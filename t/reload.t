@@ -104,9 +104,14 @@ subtest 'another threshold counts from the reload on' => sub {
 
     $gw->provider('a')->behave('ok');
     reconfigure($gw, [ a => 'circuit off;' ]);
-    is $gw->ask->status, 200, 'none';
+    is $gw->status('a')->{state}, 'closed', 'none';
+    is $gw->status('a')->{reason}, 'off';
+    is_deeply [ $gw->status('a')->{moves}{open}{closed},
+        $gw->status('a')->{state_changes}[-1]{to} ], [ 1, 'closed' ];
+    ok $gw->nginx->wait_log(qr/circuit of provider "a" open -> closed: off/);
+    is $gw->ask->status, 200;
     reconfigure($gw, [ a => 'circuit failure_threshold=3 open=30s;' ]);
-    is $gw->ask->status, 503, 'and one again';
+    is $gw->ask->status, 200, 'and one again, from the beginning';
 };
 
 subtest 'fewer successes and more probes count at once, too' => sub {

@@ -186,6 +186,10 @@ llm_circuit_acquire(llm_circuit_t *c, const llm_circuit_conf_t *conf,
         return LLM_ADMITTED;
     }
 
+    if (llm_circuit_switch_off(c, conf, now, tr)) {
+        word = atomic_load(&c->word);
+    }
+
     ask = (llm_ask_t) { conf, now, token, wait, tr };
     admission = llm_circuit_acquire_slow(c, word, &ask);
 

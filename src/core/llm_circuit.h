@@ -75,8 +75,9 @@ typedef enum {
     LLM_REASON_RECOVERED,    /* half-open -> closed */
     LLM_REASON_OPERATOR,
     LLM_REASON_RESET,
-    LLM_REASON_TTL,   /* an operator's word was over */
-    LLM_REASON_PROBED /* an active probe succeeded: open -> half-open */
+    LLM_REASON_TTL,    /* an operator's word was over */
+    LLM_REASON_PROBED, /* an active probe succeeded: open -> half-open */
+    LLM_REASON_OFF     /* "circuit off" closes what was not closed */
 } llm_reason_t;
 
 
@@ -95,7 +96,7 @@ typedef enum {
  * that may be.
  */
 typedef struct {
-    bool off;                     /* "circuit off": admit, never move */
+    bool off;                     /* "circuit off": closed, admits */
     uint32_t failure_threshold;   /* 1..255 */
     uint32_t success_threshold;   /* 1..255 */
     uint32_t open;                /* open time at level 0 */
@@ -330,6 +331,14 @@ void llm_circuit_trip(llm_circuit_t *c, const llm_circuit_conf_t *conf,
 
 /* Closes the circuit, forgets level, count and throttle; keeps admin. */
 void llm_circuit_reset(llm_circuit_t *c, uint32_t now, llm_transition_t *tr);
+
+/*
+ * A circuit that is off is closed: what it was before a reload switched it
+ * off is over, so that nobody is told of an open circuit that lets everybody
+ * through.  acquire() does it, too.  True: it moved.
+ */
+bool llm_circuit_switch_off(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    uint32_t now, llm_transition_t *tr);
 
 /*
  * Reads everything a status page shows; changes nothing.  The reason is a

@@ -201,24 +201,58 @@ llm_circuit_trip(llm_circuit_t *c, const llm_circuit_conf_t *conf,
 }
 
 
+/* Closed, as it was in the beginning: false if another process was faster. */
+static bool
+llm_circuit_clear(llm_circuit_t *c, uint64_t *word, llm_reason_t reason,
+    uint32_t now, llm_transition_t *tr)
+{
+    llm_word_t w = llm_word_unpack(*word);
+
+    w.state = LLM_CIRCUIT_CLOSED;
+    w.level = 0;
+    w.count = 0;
+    w.time = 0;
+
+    return llm_circuit_move(c, word, w, reason, 0, now, tr);
+}
+
+
 void
 llm_circuit_reset(llm_circuit_t *c, uint32_t now, llm_transition_t *tr)
 {
     uint64_t word = atomic_load(&c->word);
-    llm_word_t w;
 
     tr->reason = LLM_REASON_NONE;
     atomic_store(&c->throttle, 0);
 
+    while (!llm_circuit_clear(c, &word, LLM_REASON_RESET, now, tr)) {
+        /* once more */
+    }
+}
+
+
+bool
+llm_circuit_switch_off(llm_circuit_t *c, const llm_circuit_conf_t *conf,
+    uint32_t now, llm_transition_t *tr)
+{
+    uint64_t word;
+
+    tr->reason = LLM_REASON_NONE;
+
+    if (!conf->off) {
+        return false;
+    }
+
+    atomic_store(&c->throttle, 0);
+    word = atomic_load(&c->word);
+
     do {
-        w = llm_word_unpack(word);
+        if (llm_word_unpack(word).state == LLM_CIRCUIT_CLOSED) {
+            return false;
+        }
+    } while (!llm_circuit_clear(c, &word, LLM_REASON_OFF, now, tr));
 
-        w.state = LLM_CIRCUIT_CLOSED;
-        w.level = 0;
-        w.count = 0;
-        w.time = 0;
-
-    } while (!llm_circuit_move(c, &word, w, LLM_REASON_RESET, 0, now, tr));
+    return true;
 }
 
 
@@ -314,9 +348,9 @@ llm_reason_name(llm_reason_t reason)
 {
     static const char *const names[] = { "none", "failure_threshold",
         "failure_rate", "credential", "probe_failed", "open_elapsed",
-        "recovered", "operator", "reset", "ttl", "probe_succeeded" };
+        "recovered", "operator", "reset", "ttl", "probe_succeeded", "off" };
 
-    return llm_name(names, 11, reason);
+    return llm_name(names, 12, reason);
 }
 
 

@@ -14,10 +14,12 @@ const REASONS = {
     credential: 'it refuses its key, or there is no money',
     probe_failed: 'a probe failed',
     open_elapsed: 'its time was over',
+    probe_succeeded: 'an active probe was answered',
     recovered: 'probes were answered',
     operator: 'an operator’s word',
     ttl: 'the time of an operator’s word was over',
     reset: 'an operator closed it',
+    off: 'the configuration switched it off',
 };
 
 const WORDS = {

@@ -1452,19 +1452,56 @@ a_throttle_outlives_a_while_of_being_disabled(void **state)
 
 
 static void
+a_circuit_that_is_switched_off_is_closed(void **state)
+{
+    llm_token_t late_one = admitted();
+
+    (void) state;
+
+    trip();
+    c.throttle = (uint64_t) 1 << 32 | (now + 1000);
+    assert_int_not_equal(view().throttled, 0);
+    assert_false(llm_circuit_switch_off(&c, &conf, now, &tr));
+    assert_int_equal(tr.reason, LLM_REASON_NONE);
+    assert_int_equal(view().state, LLM_CIRCUIT_OPEN);
+
+    conf.off = true;
+    assert_true(llm_circuit_switch_off(&c, &conf, now, &tr));
+    assert_int_equal(tr.from, LLM_CIRCUIT_OPEN);
+    assert_int_equal(tr.to, LLM_CIRCUIT_CLOSED);
+    assert_int_equal(tr.reason, LLM_REASON_OFF);
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+    assert_int_equal(view().reason, LLM_REASON_OFF);
+    assert_int_equal(view().throttled, 0);
+    assert_int_equal(view().level, 0);
+    assert_false(llm_circuit_switch_off(&c, &conf, now, &tr));
+
+    report(&late_one, LLM_CLASS_FAILURE);
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+
+    /* a worker of before the reload opens it once more */
+    conf.off = false;
+    trip();
+    conf.off = true;
+    assert_int_equal(admitted().kind, LLM_TOKEN_NORMAL);
+    assert_int_equal(tr.reason, LLM_REASON_OFF);
+    assert_int_equal(view().state, LLM_CIRCUIT_CLOSED);
+
+    /* switched on again it begins anew */
+    conf.off = false;
+    assert_int_equal(admitted().kind, LLM_TOKEN_NORMAL);
+}
+
+
+static void
 a_circuit_that_is_off_admits_and_writes_nothing(void **state)
 {
     llm_circuit_t before;
 
     (void) state;
 
-    call_hint(LLM_CLASS_THROTTLE, 100);
-    now += 100;
-    trip();
-    c.throttle = (uint64_t) 1 << 32 | now;
-    now += OPEN;
-    before = c;
     conf.off = true;
+    before = c;
 
     for (int i = 0; i < 100; i++) {
         llm_token_t t;
@@ -2890,6 +2927,8 @@ every_state_has_its_name_on_the_status_page(void **state)
     assert_string_equal(llm_reason_name(LLM_REASON_OPERATOR), "operator");
     assert_string_equal(llm_reason_name(LLM_REASON_RESET), "reset");
     assert_string_equal(llm_reason_name(LLM_REASON_TTL), "ttl");
+    assert_string_equal(llm_reason_name(LLM_REASON_PROBED), "probe_succeeded");
+    assert_string_equal(llm_reason_name(LLM_REASON_OFF), "off");
     assert_string_equal(llm_admission_name(LLM_ADMITTED), "admitted");
     assert_string_equal(llm_admission_name(LLM_REFUSED_OPEN), "open");
     assert_string_equal(llm_admission_name(LLM_REFUSED_HALF_OPEN), "half_open");
@@ -2971,6 +3010,7 @@ main(void)
         TEST(disabled_admits_whatever_happens),
         TEST(disabled_counts_no_failure_and_opens_for_none),
         TEST(a_throttle_outlives_a_while_of_being_disabled),
+        TEST(a_circuit_that_is_switched_off_is_closed),
         TEST(a_circuit_that_is_off_admits_and_writes_nothing),
         TEST(a_probe_of_before_the_reload_frees_its_permit_when_off),
         TEST(observe_moves_as_always_and_refuses_nobody),
