@@ -18,7 +18,7 @@ static ngx_int_t ngx_http_llm_verdict(ngx_http_request_t *r,
 static ngx_int_t ngx_http_llm_held(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_answer_class(ngx_http_request_t *r,
-    ngx_http_llm_ctx_t *ctx, llm_class_t class, uint32_t hint);
+    ngx_http_llm_ctx_t *ctx, llm_class_t class, uint32_t pause);
 static ngx_int_t ngx_http_llm_commit(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, llm_class_t class);
 static ngx_uint_t ngx_http_llm_is_encoded(ngx_http_request_t *r);
@@ -129,7 +129,7 @@ ngx_http_llm_verdict(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
         return ngx_http_llm_held(r, ctx);
     }
 
-    return ngx_http_llm_answer_class(r, ctx, class, ngx_http_llm_hint(r));
+    return ngx_http_llm_answer_class(r, ctx, class, 0);
 }
 
 
@@ -138,7 +138,6 @@ ngx_http_llm_verdict(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 static ngx_int_t
 ngx_http_llm_held(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
-    uint32_t              hint;
     ngx_int_t             rc;
     llm_error_t           error;
     ngx_http_llm_hold_t  *hold;
@@ -172,13 +171,8 @@ ngx_http_llm_held(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
                             hold->body, hold->body_len,
                             ngx_http_llm_call(ctx));
 
-    hint = ngx_http_llm_hint(r);
-
-    if (hint == 0 && error.has_retry) {
-        hint = error.retry;
-    }
-
-    return ngx_http_llm_answer_class(r, ctx, error.class, hint);
+    return ngx_http_llm_answer_class(r, ctx, error.class,
+                                     error.has_retry ? error.retry : 0);
 }
 
 
@@ -248,12 +242,16 @@ ngx_http_llm_is_encoded(ngx_http_request_t *r)
 }
 
 
-/* Whose answer it is, is known: what does process_header() return? */
+/*
+ * Whose answer it is, is known: what does process_header() return?  The pause
+ * that the body asks for counts where the header names none.
+ */
 
 static ngx_int_t
 ngx_http_llm_answer_class(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
-    llm_class_t class, uint32_t hint)
+    llm_class_t class, uint32_t pause)
 {
+    uint32_t              hint;
     ngx_http_upstream_t  *u;
 
     u = r->upstream;
@@ -270,7 +268,9 @@ ngx_http_llm_answer_class(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx,
         return ngx_http_llm_commit(r, ctx, class);
     }
 
-    ngx_http_llm_attempt_failed(r, ctx, class, hint,
+    hint = ngx_http_llm_hint(r);
+
+    ngx_http_llm_attempt_failed(r, ctx, class, hint ? hint : pause,
                                 NGX_HTTP_LLM_FAULT_STATUS,
                                 u->headers_in.status_n);
 

@@ -31,7 +31,7 @@ static ngx_int_t ngx_http_llm_governed_callers(ngx_http_request_t *r,
     ngx_http_llm_governed_t *governed, ngx_http_variable_value_t *v);
 static ngx_int_t ngx_http_llm_governed_veil(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_http_variable_value_t *v, ngx_uint_t i);
-static void ngx_http_llm_governed_write(ngx_http_llm_main_conf_t *mcf,
+static ngx_uint_t ngx_http_llm_governed_write(ngx_http_llm_main_conf_t *mcf,
     ngx_str_t *veiled, u_char *line, u_char *last);
 
 
@@ -363,7 +363,7 @@ ngx_http_llm_governed_unveil(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 {
     u_char                    *p, *lf;
     ngx_buf_t                 *b;
-    ngx_uint_t                 i;
+    ngx_uint_t                 i, left;
     ngx_http_llm_governed_t   *governed;
     ngx_http_llm_main_conf_t  *mcf;
 
@@ -373,16 +373,25 @@ ngx_http_llm_governed_unveil(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
     b = r->upstream->request_bufs->buf;
+    left = 0;
 
-    for (p = b->pos; p < b->last; p = lf + 1) {
+    for (i = 0; i < mcf->governed.nelts; i++) {
+        left += (ctx->veiled[i].len != 0);
+    }
 
-        lf = ngx_strlchr(p, b->last, LF);
+    for (p = b->pos; left && p < b->last; p = lf + 1) {
+
+        lf = memchr(p, LF, b->last - p);
 
         if (lf == NULL || lf == p + 1) {
             break;
         }
 
-        ngx_http_llm_governed_write(mcf, ctx->veiled, p, lf - 1);
+        left -= ngx_http_llm_governed_write(mcf, ctx->veiled, p, lf - 1);
+    }
+
+    if (left == 0) {
+        return NGX_OK;
     }
 
     governed = mcf->governed.elts;
@@ -394,15 +403,14 @@ ngx_http_llm_governed_unveil(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
                           "llm: header \"%V\" for provider \"%V\" has no "
                           "place in the request",
                           &governed[i].name, &ctx->now.provider->name);
-            return NGX_ERROR;
         }
     }
 
-    return NGX_OK;
+    return NGX_ERROR;
 }
 
 
-static void
+static ngx_uint_t
 ngx_http_llm_governed_write(ngx_http_llm_main_conf_t *mcf, ngx_str_t *veiled,
     u_char *line, u_char *last)
 {
@@ -424,7 +432,9 @@ ngx_http_llm_governed_write(ngx_http_llm_main_conf_t *mcf, ngx_str_t *veiled,
             ngx_memcpy(last - veiled[i].len, veiled[i].data, veiled[i].len);
             veiled[i].len = 0;
 
-            return;
+            return 1;
         }
     }
+
+    return 0;
 }

@@ -72,7 +72,7 @@ ngx_http_llm_report(ngx_http_llm_ctx_t *ctx, ngx_http_llm_choice_t *choice,
 
     provider = choice->provider;
 
-    if (provider == NULL) {
+    if (provider == NULL || choice->token.kind == LLM_TOKEN_NONE) {
         return;
     }
 
