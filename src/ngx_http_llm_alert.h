@@ -58,6 +58,7 @@ typedef struct {
     uint64_t                    lasted;           /* ms; of what is over */
     uint64_t                    told;             /* then, in its record */
     unsigned                    over:1;
+    unsigned                    probe:1;          /* found it */
 } ngx_http_llm_event_t;
 
 
@@ -134,6 +135,8 @@ struct ngx_http_llm_feed_s {
     uint64_t                      tail;
     uint64_t                     *queued;         /* by provider: changes */
     uint64_t                     *seen;           /* before the last turn */
+    unsigned char                *refused;        /* its key, as queued */
+    unsigned char                *refused_seen;   /* at the last turn */
     unsigned char                *down;           /* by route, as queued */
     unsigned char                *down_seen;      /* at the last turn */
     unsigned                      mine:1;

@@ -8,17 +8,20 @@
 
 
 /*
- * From the histories of circuits to events for receivers, in one worker.  An
- * outage is told when it begins and when it is over: what a circuit does in
- * between is no news.
+ * From the histories of circuits, and what probes find, to events for
+ * receivers, in one worker.  An outage is told when it begins and when it is
+ * over: what a circuit does in between is no news.
  *
  * A record's word "told" says how far that was done: of a provider, how many
- * changes of its history; of a route, since when it has no provider, 0: it
- * has one.
+ * changes of its history, and in one bit, that probes find its key refused;
+ * of a route, since when it has no provider, 0: it has one.
  */
 
 
 #define NGX_HTTP_LLM_FEED_TICK  500               /* ms */
+
+/* in "told"; a state file holds numbers below 2^63 */
+#define NGX_HTTP_LLM_FEED_KEY   ((uint64_t) 1 << 62)
 
 
 static void ngx_http_llm_feed_tick(ngx_event_t *ev);
@@ -29,6 +32,11 @@ static void ngx_http_llm_feed_provider(ngx_http_llm_feed_t *feed,
 static ngx_uint_t ngx_http_llm_feed_news(llm_history_entry_t *change);
 static uint64_t ngx_http_llm_feed_lasted(llm_history_t *history, uint64_t i,
     uint64_t end);
+static void ngx_http_llm_feed_key(ngx_http_llm_feed_t *feed, ngx_uint_t n);
+static ngx_uint_t ngx_http_llm_feed_refused(ngx_http_llm_feed_t *feed,
+    ngx_uint_t n, llm_probe_last_t *last);
+static uint64_t ngx_http_llm_feed_word(ngx_http_llm_feed_t *feed,
+    ngx_uint_t n, uint64_t changes);
 static void ngx_http_llm_feed_route(ngx_http_llm_feed_t *feed, ngx_uint_t n);
 static ngx_uint_t ngx_http_llm_feed_out(ngx_http_llm_feed_t *feed,
     ngx_http_llm_provider_t *provider);
@@ -59,11 +67,14 @@ ngx_http_llm_feed_start(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf)
                                mcf->providers.nelts * sizeof(uint64_t));
     feed->seen = ngx_pcalloc(cycle->pool,
                              mcf->providers.nelts * sizeof(uint64_t));
+    feed->refused = ngx_pcalloc(cycle->pool, mcf->providers.nelts);
+    feed->refused_seen = ngx_pcalloc(cycle->pool, mcf->providers.nelts);
     feed->down = ngx_pcalloc(cycle->pool, mcf->routes.nelts);
     feed->down_seen = ngx_pcalloc(cycle->pool, mcf->routes.nelts);
 
-    if (feed->queued == NULL || feed->seen == NULL || feed->down == NULL
-        || feed->down_seen == NULL)
+    if (feed->queued == NULL || feed->seen == NULL
+        || feed->refused == NULL || feed->refused_seen == NULL
+        || feed->down == NULL || feed->down_seen == NULL)
     {
         return NGX_ERROR;
     }
@@ -134,6 +145,7 @@ ngx_http_llm_feed_tick(ngx_event_t *ev)
 
         for (i = 0; i < mcf->providers.nelts; i++) {
             ngx_http_llm_feed_provider(feed, i);
+            ngx_http_llm_feed_key(feed, i);
         }
 
         for (i = 0; i < mcf->routes.nelts; i++) {
@@ -160,6 +172,7 @@ ngx_http_llm_feed_tick(ngx_event_t *ev)
 static void
 ngx_http_llm_feed_begin(ngx_http_llm_feed_t *feed)
 {
+    uint64_t                   told;
     ngx_uint_t                 i;
     ngx_http_llm_route_t     **route;
     ngx_http_llm_provider_t  **provider;
@@ -173,8 +186,12 @@ ngx_http_llm_feed_begin(ngx_http_llm_feed_t *feed)
     provider = feed->mcf->providers.elts;
 
     for (i = 0; i < feed->mcf->providers.nelts; i++) {
-        feed->queued[i] = provider[i]->record->told;
+        told = provider[i]->record->told;
+
+        feed->queued[i] = told & ~NGX_HTTP_LLM_FEED_KEY;
         feed->seen[i] = provider[i]->record->history.next;
+        feed->refused[i] = (told & NGX_HTTP_LLM_FEED_KEY) != 0;
+        feed->refused_seen[i] = feed->refused[i];
     }
 
     route = feed->mcf->routes.elts;
@@ -248,6 +265,10 @@ ngx_http_llm_feed_provider(ngx_http_llm_feed_t *feed, ngx_uint_t n)
 
         event.what = ngx_http_llm_feed_news(&change);
 
+        if (feed->refused[n]) {
+            event.what &= ~NGX_HTTP_LLM_ALERT_CREDENTIAL;
+        }
+
         if (event.what == 0) {
             continue;
         }
@@ -256,7 +277,7 @@ ngx_http_llm_feed_provider(ngx_http_llm_feed_t *feed, ngx_uint_t n)
         event.provider = provider[n];
         event.reason = change.reason;
         event.status = change.status;
-        event.told = i + 1;
+        event.told = ngx_http_llm_feed_word(feed, n, i + 1);
         event.over = change.to == LLM_CIRCUIT_CLOSED;
 
         if (event.over) {
@@ -314,6 +335,104 @@ ngx_http_llm_feed_lasted(llm_history_t *history, uint64_t i, uint64_t end)
     }
 
     return 0;
+}
+
+
+/*
+ * Whether its probes find its key refused; told a turn later, behind what its
+ * circuit did.  Where that has told it, it is only noted.
+ */
+
+static void
+ngx_http_llm_feed_key(ngx_http_llm_feed_t *feed, ngx_uint_t n)
+{
+    ngx_uint_t                 refused, seen;
+    llm_probe_last_t           last;
+    llm_circuit_view_t         view;
+    ngx_http_llm_event_t       event;
+    ngx_http_llm_provider_t  **provider;
+
+    provider = feed->mcf->providers.elts;
+
+    refused = ngx_http_llm_feed_refused(feed, n, &last);
+
+    seen = feed->refused_seen[n];
+    feed->refused_seen[n] = (unsigned char) refused;
+
+    if (refused != seen || refused == feed->refused[n]
+        || feed->queued[n] != provider[n]->record->history.next)
+    {
+        return;
+    }
+
+    llm_circuit_view(&provider[n]->record->circuit, &provider[n]->circuit,
+                     ngx_http_llm_now(feed->mcf), &view);
+
+    if (!refused && view.state != LLM_CIRCUIT_CLOSED) {
+
+        /* it may take its key, but it is not in service yet */
+
+        return;
+    }
+
+    feed->refused[n] = (unsigned char) refused;
+
+    ngx_memzero(&event, sizeof(ngx_http_llm_event_t));
+
+    if (!refused || view.state == LLM_CIRCUIT_CLOSED
+        || view.reason != LLM_REASON_CREDENTIAL)
+    {
+        event.what = NGX_HTTP_LLM_ALERT_CREDENTIAL;
+    }
+
+    event.time = last.time * 1000;
+    event.provider = provider[n];
+    event.reason = refused ? LLM_REASON_CREDENTIAL : LLM_REASON_PROBED;
+    event.status = last.status;
+    event.told = ngx_http_llm_feed_word(feed, n, feed->queued[n]);
+    event.over = !refused;
+    event.probe = 1;
+
+    ngx_http_llm_feed_add(feed, &event);
+}
+
+
+/* A probe that fails for another reason says nothing of the key. */
+
+static ngx_uint_t
+ngx_http_llm_feed_refused(ngx_http_llm_feed_t *feed, ngx_uint_t n,
+    llm_probe_last_t *last)
+{
+    ngx_http_llm_provider_t  **provider;
+
+    provider = feed->mcf->providers.elts;
+
+    if (provider[n]->probe == NULL
+        || !llm_probe_last(provider[n]->record->probe, last)
+        || (time_t) last->time < ngx_time() - NGX_HTTP_LLM_ALERT_OLD)
+    {
+        return feed->refused[n];
+    }
+
+    switch (last->result) {
+
+    case LLM_PROBE_CREDENTIAL:
+        return 1;
+
+    case LLM_PROBE_SUCCESS:
+        return 0;
+
+    default:
+        return feed->refused[n];
+    }
+}
+
+
+static uint64_t
+ngx_http_llm_feed_word(ngx_http_llm_feed_t *feed, ngx_uint_t n,
+    uint64_t changes)
+{
+    return feed->refused[n] ? changes | NGX_HTTP_LLM_FEED_KEY : changes;
 }
 
 

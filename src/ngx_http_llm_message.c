@@ -20,6 +20,8 @@ static json_t *ngx_http_llm_message_routes(ngx_http_llm_main_conf_t *mcf,
 static const char *ngx_http_llm_message_what(ngx_http_llm_event_t *event);
 static json_t *ngx_http_llm_message_text(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_event_t *event);
+static u_char *ngx_http_llm_message_probe(u_char *p, u_char *last,
+    ngx_http_llm_event_t *event, ngx_str_t *name);
 static u_char *ngx_http_llm_message_why(u_char *p, u_char *last,
     ngx_http_llm_event_t *event);
 static u_char *ngx_http_llm_message_duration(u_char *p, u_char *last,
@@ -166,6 +168,7 @@ ngx_http_llm_message_event(ngx_http_llm_main_conf_t *mcf,
                             ngx_http_llm_message_routes(mcf, event->provider));
         json_object_set_new(o, "reason",
                             json_string(llm_reason_name(event->reason)));
+        json_object_set_new(o, "probe", json_boolean(event->probe));
 
         if (event->status) {
             json_object_set_new(o, "status", json_integer(event->status));
@@ -265,6 +268,9 @@ ngx_http_llm_message_text(ngx_http_llm_main_conf_t *mcf,
             : ngx_slprintf(p, last, "route \"%V\" has no provider left: every "
                            "circuit is open, callers are refused", &s);
 
+    } else if (event->probe) {
+        p = ngx_http_llm_message_probe(p, last, event, &s);
+
     } else if (event->over) {
         p = ngx_slprintf(p, last, "provider \"%V\" is in service again", &s);
 
@@ -294,6 +300,24 @@ ngx_http_llm_message_text(ngx_http_llm_main_conf_t *mcf,
     s.len = p - text;
 
     return ngx_http_llm_tree_string(&s);
+}
+
+
+/* what a probe found of its key */
+
+static u_char *
+ngx_http_llm_message_probe(u_char *p, u_char *last,
+    ngx_http_llm_event_t *event, ngx_str_t *name)
+{
+    if (event->over) {
+        return ngx_slprintf(p, last, "provider \"%V\" takes its key again",
+                            name);
+    }
+
+    p = ngx_slprintf(p, last, "provider \"%V\" refuses its key", name);
+    p = ngx_http_llm_message_why(p, last, event);
+
+    return ngx_slprintf(p, last, ", as a probe finds");
 }
 
 

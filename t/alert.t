@@ -21,6 +21,10 @@ use constant PATIENCE => 20;
 
 my $QUICK = 'circuit failure_threshold=1 success_threshold=1 open=300ms;';
 my $LONG  = 'circuit failure_threshold=1 open=10m;';
+my $PROBE = 'probe interval=200ms timeout=2s';
+
+# in a state file's "told": a refused key was
+my $TOLD = 2 ** 62;
 
 subtest 'an outage is told when it begins and when it is over' => sub {
     my ($gw, $hook) = gateway(
@@ -98,6 +102,134 @@ subtest 'a rejected key is told as such; "on" chooses' => sub {
     is_deeply [ map { "$_->{event} $_->{provider}" } told($other) ],
         [ 'credential a', 'open b' ], 'each opening is one';
     is told($hook), 1, 'and not told to who did not want it';
+    $gw->done;
+};
+
+subtest 'a key that a probe finds refused is told, though callers are served'
+    => sub {
+    my ($gw, $hook) = gateway(alert => 'on=credential', workers => 4,
+        providers => [ a => "$PROBE;", b => '' ]);
+    result($gw, 'a', 'success');
+
+    $gw->provider('a')->behave_at('/models', 401);
+    my ($event) = events($hook, 1);
+    is $event->{event}, 'credential';
+    is $event->{over}, JSON::PP::false;
+    is $event->{probe}, JSON::PP::true, 'by a probe';
+    is $event->{provider}, 'a';
+    is $event->{reason}, 'credential';
+    is $event->{status}, 401;
+    is $event->{text}, 'provider "a" refuses its key (credential, status 401), '
+        . 'as a probe finds';
+    is $gw->status('a')->{state}, 'closed', 'its circuit is left alone';
+
+    probed($gw, 'a', 3);
+    is told($hook), 1, 'once, whatever later probes find';
+
+    $gw->provider('a')->behave_at('/models', 503);
+    result($gw, 'a', 'failure');
+    probed($gw, 'a', 3);
+    is told($hook), 1, 'a failure says nothing of the key';
+
+    $gw->provider('a')->behave_at('/models', 200);
+    my (undef, $over) = events($hook, 2);
+    is $over->{event}, 'credential';
+    is $over->{over}, JSON::PP::true, 'it is over';
+    is $over->{reason}, 'probe_succeeded';
+    is $over->{text}, 'provider "a" takes its key again';
+
+    $gw->provider('a')->behave_at('/models', 403);
+    is events($hook, 3), 3, 'and news when it comes again';
+    $gw->done;
+};
+
+subtest 'a key whose circuit opens, too, is told once' => sub {
+    my ($gw, $hook) = gateway(alert => 'on=credential,close',
+        providers => [ a => "$PROBE; $QUICK", b => "$PROBE passive=on; $QUICK" ]
+    );
+    result($gw, $_, 'success') for qw(a b);
+
+    # a caller meets it first, then probes find the same
+    $gw->provider('a')->behave(401);
+    is $gw->ask->status, 200;
+    my ($event) = events($hook, 1);
+    is $event->{probe}, JSON::PP::false, 'the circuit tells it';
+    like $event->{text}, qr/is out of service: it refuses the key/;
+    result($gw, 'a', 'credential');
+    probed($gw, 'a', 3);
+    is told($hook), 1, 'probes add nothing';
+
+    $gw->provider('a')->behave('ok');
+    is events($hook, 3), 3;
+    is_deeply [ kinds($hook) ], [qw(credential close-over credential-over)],
+        'it is over when it is in service';
+
+    # a probe opens it
+    $hook->forget;
+    $gw->provider('b')->behave(401);
+    ($event) = events($hook, 1);
+    is $event->{provider}, 'b';
+    is $event->{probe}, JSON::PP::false, 'the circuit tells it';
+    probed($gw, 'b', 3);
+    is told($hook), 1, 'once';
+    $gw->provider('b')->behave('ok');
+    is events($hook, 3), 3;
+    is_deeply [ kinds($hook) ], [qw(credential close-over credential-over)];
+
+    # a probe finds it, then its circuit opens
+    $hook->forget;
+    $gw->provider('a')->behave_at('/models', 401);
+    ($event) = events($hook, 1);
+    is $event->{probe}, JSON::PP::true;
+    $gw->provider('a')->behave(401);
+    $gw->provider('a')->behave_at('/models', 401);
+    ok $gw->wait_for(sub { $gw->ask; $gw->status('a')->{state} ne 'closed' },
+        PATIENCE), 'now callers meet it';
+    probed($gw, 'a', 3);
+    is told($hook), 1, 'who knows is not told again';
+    $gw->done;
+};
+
+subtest 'a refused key is told once, over reloads, killed workers, a restart'
+    => sub {
+    my ($gw, $hook) = gateway(alert => 'on=credential', state => 1,
+        workers => 2, providers => [ a => "$PROBE;", b => '' ]);
+
+    $gw->provider('a')->behave_at('/models', 401);
+    is events($hook, 1), 1;
+    ok $gw->wait_for(sub { told_in_file($gw, 'a') >= $TOLD }, PATIENCE),
+        'it is noted';
+
+    for my $how ('reload', 'killed workers', 'restart', 'another zone size') {
+        if ($how eq 'killed workers') {
+            for my $pid ($gw->nginx->workers) {
+                $gw->nginx->expect_killed($pid);
+                kill KILL => $pid;
+            }
+            ok $gw->wait_for(sub { eval { $gw->ask->status == 200 } },
+                PATIENCE);
+        } elsif ($how eq 'restart') {
+            $gw->nginx->quit;
+            $gw->start;
+        } else {
+            $gw->configure(zone => '2m state=state') if $how =~ /zone/;
+            $gw->nginx->reload;
+        }
+        probed($gw, 'a', 3);
+        is told($hook), 1, $how;
+    }
+
+    # what was not told is told by the next
+    $hook->refuse;
+    $gw->provider('a')->behave_at('/models', 200);
+    ok $gw->wait_for(sub { $gw->status->{alerts}[0]{failures} }, PATIENCE);
+    $gw->nginx->quit;
+    $hook->accept_again;
+    $gw->start;
+    my (undef, $over) = events($hook, 2);
+    is $over->{text}, 'provider "a" takes its key again', 'what is left';
+    ok $gw->wait_for(sub { told_in_file($gw, 'a') < $TOLD }, PATIENCE),
+        'and noted';
     $gw->done;
 };
 
@@ -424,6 +556,39 @@ sub fail_once {
         $gw->ask;
         $gw->status($name)->{state} ne 'closed';
     }, PATIENCE) or fail "the circuit of $name opens";
+}
+
+# until the last probe of a provider has this result
+sub result {
+    my ($gw, $name, $result) = @_;
+
+    ok $gw->wait_for(sub {
+        ($gw->status($name)->{probe}{result} // '') eq $result;
+    }, PATIENCE), "a probe of $name: $result";
+}
+
+# until there were this many more
+sub probed {
+    my ($gw, $name, $n) = @_;
+
+    my $count = sub {
+        my $sum = 0;
+        $sum += $_ for values %{ $gw->status($name)->{probe}{total} };
+        return $sum;
+    };
+    my $before = $count->();
+    ok $gw->wait_for(sub { $count->() >= $before + $n }, PATIENCE),
+        "$n probes of $name";
+}
+
+sub told_in_file {
+    my ($gw, $name) = @_;
+
+    open my $fh, '<', $gw->nginx->prefix . '/state' or return 0;
+    my $text = do { local $/; <$fh> };
+    my ($rows) = $text =~ /^\[provider \Q$name\E]\n((?:[^\[\n].*\n)*)/m
+        or return 0;
+    return $rows =~ /^told (\d+)$/m ? $1 : 0;
 }
 
 sub message { JSON::PP::decode_json($_[0]{body}) }
