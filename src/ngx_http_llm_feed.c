@@ -186,6 +186,14 @@ ngx_http_llm_feed_begin(ngx_http_llm_feed_t *feed)
     provider = feed->mcf->providers.elts;
 
     for (i = 0; i < feed->mcf->providers.nelts; i++) {
+
+        if (provider[i]->probe == NULL) {
+
+            /* no probe will ever find that it is over */
+
+            provider[i]->record->told &= ~NGX_HTTP_LLM_FEED_KEY;
+        }
+
         told = provider[i]->record->told;
 
         feed->queued[i] = told & ~NGX_HTTP_LLM_FEED_KEY;

@@ -190,6 +190,27 @@ subtest 'a key whose circuit opens, too, is told once' => sub {
     $gw->done;
 };
 
+subtest 'where probes are taken away, a circuit tells a refused key again'
+    => sub {
+    my ($gw, $hook) = gateway(alert => 'on=credential', state => 1,
+        providers => [ a => "$PROBE; $QUICK", b => '' ]);
+
+    $gw->provider('a')->behave_at('/models', 401);
+    my ($event) = events($hook, 1);
+    is $event->{probe}, JSON::PP::true, 'a probe finds it';
+    ok $gw->wait_for(sub { told_in_file($gw, 'a') >= $TOLD }, PATIENCE),
+        'it is noted';
+
+    $gw->configure(providers => [ a => $QUICK, b => '' ]);
+    $gw->nginx->reload;
+    $gw->provider('a')->behave(401);
+    ok $gw->wait_for(sub { $gw->ask; $gw->status('a')->{state} ne 'closed' },
+        PATIENCE);
+    (undef, $event) = events($hook, 2);
+    is $event->{probe}, JSON::PP::false, 'callers do later';
+    $gw->done;
+};
+
 subtest 'a refused key is told once, over reloads, killed workers, a restart'
     => sub {
     my ($gw, $hook) = gateway(alert => 'on=credential', state => 1,
