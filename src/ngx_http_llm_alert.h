@@ -9,8 +9,8 @@
 
 
 #include "ngx_http_llm_curl.h"
-#include "ngx_http_llm_resolve.h"
 #include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_zone.h"
 
 
 /*

@@ -4,8 +4,17 @@
  */
 
 
+#include "ngx_http_llm_answer.h"
+#include "ngx_http_llm_attempt.h"
+#include "ngx_http_llm_choice.h"
+#include "ngx_http_llm_header.h"
 #include "ngx_http_llm_log.h"
-#include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_report.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_target.h"
+
+#include "llm_error.h"
 
 
 /*

@@ -4,8 +4,12 @@
  */
 
 
-#include "ngx_http_llm_log.h"
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_describe.h"
+#include "ngx_http_llm_gate.h"
+#include "ngx_http_llm_header.h"
+#include "ngx_http_llm_operator.h"
+#include "ngx_http_llm_pages.h"
+#include "ngx_http_llm_provider.h"
 
 
 /*

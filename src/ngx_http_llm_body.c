@@ -4,7 +4,11 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_ctx.h"
+#include "ngx_http_llm_error.h"
+#include "ngx_http_llm_gate.h"
+#include "ngx_http_llm_header.h"
+#include "ngx_http_llm_route.h"
 
 
 /*

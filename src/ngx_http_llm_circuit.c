@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm_circuit.h"
+#include "ngx_http_llm_words.h"
 
 
 /*

@@ -10,6 +10,8 @@
 
 #include "ngx_http_llm.h"
 
+#include "llm_circuit.h"
+
 
 /* what holds where nothing is said */
 

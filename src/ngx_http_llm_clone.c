@@ -4,7 +4,8 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_choice.h"
+#include "ngx_http_llm_conf.h"
 
 
 /*

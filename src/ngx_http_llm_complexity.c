@@ -4,7 +4,11 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_ctx.h"
+#include "ngx_http_llm_gate.h"
+#include "ngx_http_llm_words.h"
+
+#include "llm_complexity.h"
 
 
 /*

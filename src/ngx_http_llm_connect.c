@@ -4,7 +4,12 @@
  */
 
 
+#include "ngx_http_llm_answer.h"
+#include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_connect.h"
+#include "ngx_http_llm_ctx.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_target.h"
 
 
 /*

@@ -8,7 +8,7 @@
 #define _NGX_HTTP_LLM_CONNECT_H_INCLUDED_
 
 
-#include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm.h"
 
 
 ngx_int_t ngx_http_llm_get_address(ngx_peer_connection_t *pc,

@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm_dashboard.h"
+#include "ngx_http_llm_header.h"
 
 
 /*

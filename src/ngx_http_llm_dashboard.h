@@ -8,7 +8,7 @@
 #define _NGX_HTTP_LLM_DASHBOARD_H_INCLUDED_
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_conf.h"
 
 
 /* a file of src/dashboard, which the module has in it */

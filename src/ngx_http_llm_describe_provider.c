@@ -4,8 +4,10 @@
  */
 
 
-#include "ngx_http_llm_resolve.h"
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_describe.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_slot.h"
 
 
 /* What is known of a provider. */

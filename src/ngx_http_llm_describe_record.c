@@ -4,7 +4,9 @@
  */
 
 
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_describe.h"
+#include "ngx_http_llm_report.h"
+#include "ngx_http_llm_zone.h"
 
 
 /* What providers, routes and observed servers have in common. */

@@ -4,8 +4,12 @@
  */
 
 
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_describe.h"
+#include "ngx_http_llm_error.h"
 #include "ngx_http_llm_member.h"
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_variables.h"
 
 
 /* What is known of a route. */

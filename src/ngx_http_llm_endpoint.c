@@ -4,12 +4,19 @@
  */
 
 
-#include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_attempt.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_target.h"
 
 
 /*
  * endpoint: where a provider is, taken apart into what requests need.
  */
+
+
+/* room behind the path of a unix socket for the pool's key, see connect.c */
+#define NGX_HTTP_LLM_UNIX_PATH_MAX  95
 
 
 static char *ngx_http_llm_endpoint_check(ngx_conf_t *cf,

@@ -4,7 +4,16 @@
  */
 
 
-#include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_choice.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_error.h"
+#include "ngx_http_llm_header.h"
+#include "ngx_http_llm_operator.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_report.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_slot.h"
+#include "ngx_http_llm_target.h"
 
 
 /*

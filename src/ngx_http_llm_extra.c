@@ -4,7 +4,8 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_answer.h"
+#include "ngx_http_llm_ctx.h"
 
 
 /*

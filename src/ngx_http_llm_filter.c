@@ -4,7 +4,12 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_answer.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_ctx.h"
+#include "ngx_http_llm_error.h"
+#include "ngx_http_llm_header.h"
+#include "ngx_http_llm_provider.h"
 
 
 /*

@@ -4,7 +4,14 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_attempt.h"
+#include "ngx_http_llm_ctx.h"
+#include "ngx_http_llm_header.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_slot.h"
+#include "ngx_http_llm_zone.h"
+
+#include "llm_hint.h"
 
 
 /*

@@ -4,7 +4,8 @@
  */
 
 
-#include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_target.h"
 
 
 /*

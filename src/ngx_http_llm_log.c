@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm_log.h"
+#include "ngx_http_llm_conf.h"
 
 
 /* llm_log: at which level of the error log things are told. */

@@ -11,6 +11,16 @@
 #include "ngx_http_llm.h"
 
 
+/* llm_log: NGX_LOG_..., 0 where nothing is said */
+
+typedef struct {
+    ngx_uint_t                    circuits;
+    ngx_uint_t                    attempts;
+    ngx_uint_t                    operator;
+    ngx_uint_t                    set;
+} ngx_http_llm_log_t;
+
+
 char *ngx_http_llm_log(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 void ngx_http_llm_merge_log(ngx_http_llm_log_t *prev,
     ngx_http_llm_log_t *conf);

@@ -8,7 +8,7 @@
 #define _NGX_HTTP_LLM_MEMBER_H_INCLUDED_
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_zone.h"
 
 
 struct ngx_http_llm_failover_s {

@@ -4,7 +4,13 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_ctx.h"
+#include "ngx_http_llm_error.h"
+#include "ngx_http_llm_pages.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_tree.h"
 
 #include <jansson.h>
 

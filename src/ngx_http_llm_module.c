@@ -5,12 +5,20 @@
 
 
 #include "ngx_http_llm_alert.h"
+#include "ngx_http_llm_answer.h"
 #include "ngx_http_llm_connect.h"
-#include "ngx_http_llm_log.h"
+#include "ngx_http_llm_error.h"
+#include "ngx_http_llm_gate.h"
 #include "ngx_http_llm_observe.h"
+#include "ngx_http_llm_pages.h"
 #include "ngx_http_llm_probe.h"
 #include "ngx_http_llm_recent.h"
+#include "ngx_http_llm_report.h"
+#include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_slot.h"
 #include "ngx_http_llm_state.h"
+#include "ngx_http_llm_variables.h"
 
 
 #if (NGX_HTTP_SSL)

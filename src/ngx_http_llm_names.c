@@ -4,7 +4,9 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_route.h"
 
 
 /*

@@ -4,8 +4,10 @@
  */
 
 
-#include "ngx_http_llm_observe.h"
 #include "ngx_http_llm_circuit.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_observe.h"
+#include "ngx_http_llm_route.h"
 
 
 /*

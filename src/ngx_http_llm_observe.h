@@ -10,6 +10,8 @@
 
 #include "ngx_http_llm.h"
 
+#include "llm_circuit.h"
+
 
 /* an address of an upstream's servers: it has a circuit that never acts */
 

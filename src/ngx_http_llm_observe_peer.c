@@ -4,9 +4,10 @@
  */
 
 
-#include "ngx_http_llm_log.h"
+#include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_observe.h"
 #include "ngx_http_llm_report.h"
+#include "ngx_http_llm_slot.h"
 
 
 /*

@@ -4,8 +4,10 @@
  */
 
 
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_describe.h"
 #include "ngx_http_llm_observe.h"
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_slot.h"
 
 
 /* What the circuits of observed servers would have done, for the status. */

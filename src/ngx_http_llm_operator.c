@@ -4,7 +4,11 @@
  */
 
 
-#include "ngx_http_llm_log.h"
+#include "ngx_http_llm_gate.h"
+#include "ngx_http_llm_operator.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_report.h"
+#include "ngx_http_llm_slot.h"
 
 #include <jansson.h>
 

@@ -4,7 +4,12 @@
  */
 
 
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_header.h"
 #include "ngx_http_llm_probe.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_words.h"
 
 #include <jansson.h>
 

@@ -9,7 +9,7 @@
 
 
 #include "ngx_http_llm_curl.h"
-#include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_provider.h"
 
 
 /* statuses that are expected, from the first to the last */

@@ -4,8 +4,13 @@
  */
 
 
+#include "ngx_http_llm_describe.h"
+#include "ngx_http_llm_gate.h"
 #include "ngx_http_llm_probe.h"
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_report.h"
+#include "ngx_http_llm_slot.h"
+
+#include "llm_error.h"
 
 
 /*

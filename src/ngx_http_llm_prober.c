@@ -4,7 +4,12 @@
  */
 
 
+#include "ngx_http_llm_attempt.h"
+#include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_probe.h"
+#include "ngx_http_llm_report.h"
+#include "ngx_http_llm_slot.h"
+#include "ngx_http_llm_target.h"
 
 
 /*

@@ -4,7 +4,9 @@
  */
 
 
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_describe.h"
+#include "ngx_http_llm_provider.h"
 
 
 /*

@@ -4,8 +4,13 @@
  */
 
 
-#include "ngx_http_llm_probe.h"
 #include "ngx_http_llm_circuit.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_header.h"
+#include "ngx_http_llm_probe.h"
+#include "ngx_http_llm_words.h"
+
+#include "llm_json.h"
 
 
 /*

@@ -4,7 +4,11 @@
  */
 
 
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_provider.h"
 #include "ngx_http_llm_recent.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_slot.h"
 
 
 /*

@@ -8,7 +8,7 @@
 #define _NGX_HTTP_LLM_RECENT_H_INCLUDED_
 
 
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_describe.h"
 
 
 /* takes samples of the last hour, as long as this worker lives */

@@ -4,9 +4,10 @@
  */
 
 
-#include "ngx_http_llm.h"
-#include "ngx_http_llm_log.h"
+#include "ngx_http_llm_gate.h"
+#include "ngx_http_llm_provider.h"
 #include "ngx_http_llm_report.h"
+#include "ngx_http_llm_slot.h"
 
 
 /*

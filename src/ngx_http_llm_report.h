@@ -8,7 +8,25 @@
 #define _NGX_HTTP_LLM_REPORT_H_INCLUDED_
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_ctx.h"
+
+#include "llm_counters.h"
+
+
+void ngx_http_llm_report(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_choice_t *choice, llm_class_t class, uint32_t hint,
+    ngx_http_llm_fault_e fault, ngx_uint_t status);
+void ngx_http_llm_report_break(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_fault_e fault);
+const char *ngx_http_llm_fault(ngx_http_llm_fault_e fault);
+void ngx_http_llm_ended(ngx_http_llm_ctx_t *ctx);
+void ngx_http_llm_moved(ngx_http_request_t *r,
+    ngx_http_llm_provider_t *provider, llm_transition_t *tr,
+    ngx_uint_t status);
+void ngx_http_llm_switch_off(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf);
+void ngx_http_llm_transition(ngx_log_t *log,
+    ngx_http_llm_provider_t *provider, llm_transition_t *tr,
+    ngx_uint_t status);
 
 
 /* what is kept of a verdict, whoever's circuit it is */

@@ -4,7 +4,10 @@
  */
 
 
+#include "ngx_http_llm_dns.h"
+#include "ngx_http_llm_gate.h"
 #include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_target.h"
 
 
 /*

@@ -4,7 +4,12 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_attempt.h"
+#include "ngx_http_llm_choice.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_slot.h"
+#include "ngx_http_llm_zone.h"
 
 
 /*

@@ -4,7 +4,12 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_answer.h"
+#include "ngx_http_llm_attempt.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_words.h"
 
 
 /*

@@ -4,7 +4,13 @@
  */
 
 
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_member.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_route.h"
 #include "ngx_http_llm_saved.h"
+#include "ngx_http_llm_slot.h"
+#include "ngx_http_llm_state.h"
 
 
 /*

@@ -8,8 +8,7 @@
 #define _NGX_HTTP_LLM_SAVED_H_INCLUDED_
 
 
-#include "ngx_http_llm_member.h"
-#include "ngx_http_llm_state.h"
+#include "ngx_http_llm_zone.h"
 
 
 /* A line of the state file: what of a record it has; for saved*.c only. */

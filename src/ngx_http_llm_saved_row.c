@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_llm_member.h"
 #include "ngx_http_llm_saved.h"
 
 #include "llm_circuit_save.h"

@@ -4,7 +4,10 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_slot.h"
+
+#include "llm_waiting.h"
 
 
 /* This process among all: where it counts, and what time it is for all. */

@@ -4,7 +4,10 @@
  */
 
 
+#include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_file.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_slot.h"
 #include "ngx_http_llm_state.h"
 
 

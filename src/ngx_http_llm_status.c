@@ -5,6 +5,8 @@
 
 
 #include "ngx_http_llm_dashboard.h"
+#include "ngx_http_llm_header.h"
+#include "ngx_http_llm_pages.h"
 #include "ngx_http_llm_recent.h"
 
 

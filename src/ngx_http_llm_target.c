@@ -4,8 +4,9 @@
  */
 
 
-#include "ngx_http_llm_resolve.h"
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_describe.h"
+#include "ngx_http_llm_target.h"
 
 
 /*

@@ -5,6 +5,11 @@
 
 
 #include "ngx_http_llm_alert.h"
+#include "ngx_http_llm_report.h"
+#include "ngx_http_llm_slot.h"
+#include "ngx_http_llm_target.h"
+
+#include "llm_hint.h"
 
 
 /*

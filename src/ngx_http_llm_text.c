@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm_tree.h"
+#include "ngx_http_llm_text.h"
 
 
 /* A text of any length, in buffers that become larger. */

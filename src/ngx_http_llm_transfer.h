@@ -8,9 +8,9 @@
 #define _NGX_HTTP_LLM_TRANSFER_H_INCLUDED_
 
 
-#include <curl/curl.h>
-
 #include "ngx_http_llm_curl.h"
+
+#include <curl/curl.h>
 
 
 /* A call as libcurl knows it; for curl.c and transfer.c only. */

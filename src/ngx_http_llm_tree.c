@@ -4,7 +4,10 @@
  */
 
 
+#include "ngx_http_llm_text.h"
 #include "ngx_http_llm_tree.h"
+
+#include "llm_price.h"
 
 
 /* The trees of which a page is made: their memory, and their values. */

@@ -4,9 +4,17 @@
  */
 
 
+#include "ngx_http_llm_answer.h"
+#include "ngx_http_llm_attempt.h"
+#include "ngx_http_llm_choice.h"
 #include "ngx_http_llm_connect.h"
+#include "ngx_http_llm_error.h"
+#include "ngx_http_llm_gate.h"
 #include "ngx_http_llm_member.h"
+#include "ngx_http_llm_provider.h"
 #include "ngx_http_llm_report.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_slot.h"
 
 
 /*

@@ -4,7 +4,11 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_answer.h"
+#include "ngx_http_llm_ctx.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_slot.h"
 
 
 /*

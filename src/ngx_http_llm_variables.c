@@ -4,7 +4,10 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_ctx.h"
+#include "ngx_http_llm_gate.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_variables.h"
 
 
 static ngx_int_t ngx_http_llm_variable_provider(ngx_http_request_t *r,

@@ -4,7 +4,15 @@
  */
 
 
-#include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_choice.h"
+#include "ngx_http_llm_gate.h"
+#include "ngx_http_llm_operator.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_route.h"
+#include "ngx_http_llm_slot.h"
+#include "ngx_http_llm_target.h"
+
+#include "llm_waiting.h"
 
 
 /*

@@ -4,7 +4,13 @@
  */
 
 
+#include "ngx_http_llm_answer.h"
+#include "ngx_http_llm_attempt.h"
+#include "ngx_http_llm_error.h"
 #include "ngx_http_llm_log.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_report.h"
+#include "ngx_http_llm_slot.h"
 
 
 /*

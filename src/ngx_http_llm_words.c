@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_words.h"
 
 
 /*

@@ -5,10 +5,14 @@
 
 
 #include "ngx_http_llm_alert.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_dns.h"
 #include "ngx_http_llm_member.h"
 #include "ngx_http_llm_observe.h"
-#include "ngx_http_llm_resolve.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_route.h"
 #include "ngx_http_llm_state.h"
+#include "ngx_http_llm_target.h"
 
 
 /*
