@@ -465,7 +465,7 @@ DEPS := nginx nginx-dev gcc libc6-dev make pkg-config libjansson-dev \
 
 DEPS_TEST := libcmocka-dev perl libio-socket-ssl-perl libjson-perl openssl \
              clang libclang-rt-14-dev clang-format clang-tidy cppcheck \
-             valgrind procps prometheus chromium faketime
+             valgrind strace procps prometheus chromium faketime
 
 DEPS_BENCH := wrk valgrind
 
