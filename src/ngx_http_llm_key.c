@@ -26,7 +26,6 @@ ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_llm_provider_t *provider = conf;
 
     char        *rv;
-    u_char      *p;
     ngx_str_t   *value, name, scheme, key, full;
     ngx_uint_t   i, literal;
 
@@ -66,16 +65,13 @@ ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
-        /* no value is shown: it may be the key, behind a word as "Bearer" */
-
-        p = ngx_strlchr(value[i].data, value[i].data + value[i].len, '=');
+        /* it is not shown: it may be the key, behind a word as "Bearer" */
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%*s\" in \"api_key\" of "
+                           "invalid parameter in \"api_key\" of "
                            "\"llm_provider\" \"%V\": expected "
                            "\"header=NAME\" or \"scheme=WORD\" behind the key",
-                           p ? (size_t) (p - value[i].data) : 0,
-                           value[i].data, &provider->name);
+                           &provider->name);
         return NGX_CONF_ERROR;
     }
 

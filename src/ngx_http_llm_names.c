@@ -24,6 +24,9 @@
 
 
 static char *ngx_http_llm_check_upstreams(ngx_conf_t *cf);
+static const char *ngx_http_llm_route_said(ngx_http_llm_route_t *route);
+static void ngx_http_llm_check_strategy(ngx_conf_t *cf,
+    ngx_http_llm_route_t *route);
 static char *ngx_http_llm_resolve_pass(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_llm_pass_t *pass);
 static char *ngx_http_llm_resolve_prefix(ngx_conf_t *cf,
@@ -52,6 +55,14 @@ ngx_http_llm_add_pass(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf)
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "empty route in \"%V\": expected the name of an "
                            "\"upstream\" with \"llm_use\"", &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_strstr(value[1].data, "://")) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid route \"%V\" in \"%V\": expected the name "
+                           "of an \"upstream\" with \"llm_use\", and no URL",
+                           &value[1], &value[0]);
         return NGX_CONF_ERROR;
     }
 
@@ -101,6 +112,7 @@ static char *
 ngx_http_llm_check_upstreams(ngx_conf_t *cf)
 {
     ngx_uint_t                       i;
+    const char                      *said;
     ngx_http_llm_route_t            *route;
     ngx_http_upstream_srv_conf_t   **uscfp, *uscf;
     ngx_http_upstream_main_conf_t   *umcf;
@@ -118,12 +130,28 @@ ngx_http_llm_check_upstreams(ngx_conf_t *cf)
 
         route = ngx_http_conf_upstream_srv_conf(uscf, ngx_http_llm_module);
 
-        if (route->uscf == NULL && route->strategy_set) {
+        said = ngx_http_llm_route_said(route);
+
+        if (route->uscf == NULL && said) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "\"llm_strategy\" in upstream \"%V\" in %s:%ui: "
+                          "\"%s\" in upstream \"%V\" in %s:%ui: "
                           "expected \"llm_use\" with it",
+                          said, &uscf->host, uscf->file_name, uscf->line);
+            return NGX_CONF_ERROR;
+        }
+
+        /* another method has flags of its own; "keepalive" leaves them */
+
+        if (route->uscf && uscf->flags != NGX_HTTP_UPSTREAM_CREATE) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "another load balancing method in upstream \"%V\" "
+                          "in %s:%ui: expected \"llm_strategy\" in a route",
                           &uscf->host, uscf->file_name, uscf->line);
             return NGX_CONF_ERROR;
+        }
+
+        if (route->uscf) {
+            ngx_http_llm_check_strategy(cf, route);
         }
 
 #if (NGX_HTTP_UPSTREAM_ZONE)
@@ -143,6 +171,64 @@ ngx_http_llm_check_upstreams(ngx_conf_t *cf)
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* A directive that only a route may have, or NULL. */
+
+static const char *
+ngx_http_llm_route_said(ngx_http_llm_route_t *route)
+{
+    return route->strategy_set ? "llm_strategy"
+         : route->budget_set ? "llm_budget"
+         : route->commit_set ? "llm_commit"
+         : route->retry_set ? "llm_retry"
+         : route->usage_set ? "llm_usage"
+         : route->deadline_set ? "llm_deadline"
+         : route->wait_set ? "llm_wait"
+         : NULL;
+}
+
+
+/* Warns of what the route's strategy does not look at. */
+
+static void
+ngx_http_llm_check_strategy(ngx_conf_t *cf, ngx_http_llm_route_t *route)
+{
+    ngx_uint_t                     i;
+    ngx_http_llm_use_t            *use;
+    ngx_http_upstream_srv_conf_t  *uscf;
+
+    if (route->strategy_value) {
+        return;
+    }
+
+    use = route->uses.elts;
+    uscf = route->uscf;
+
+    for (i = 0; i < route->uses.nelts; i++) {
+        if (use[i].weight != 1
+            && route->strategy != LLM_STRATEGY_WEIGHTED
+            && route->strategy != LLM_STRATEGY_LEAST_CONN)
+        {
+            ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                          "\"weight=\" of \"%V\" in upstream \"%V\" in %s:%ui "
+                          "has no effect: expected \"llm_strategy weighted\" "
+                          "or \"least_conn\" with it",
+                          &use[i].name, &uscf->host, uscf->file_name,
+                          uscf->line);
+            break;
+        }
+    }
+
+    if ((route->budget || route->budget_value)
+        && route->strategy != LLM_STRATEGY_COST)
+    {
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "\"llm_budget\" in upstream \"%V\" in %s:%ui has no "
+                      "effect: expected \"llm_strategy cost\" with it",
+                      &uscf->host, uscf->file_name, uscf->line);
+    }
 }
 
 

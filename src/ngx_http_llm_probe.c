@@ -84,8 +84,9 @@ ngx_http_llm_probe(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
-        return NGX_CONF_OK;
+    if (cf->args->nelts > 1 && ngx_strcmp(value[1].data, "off") == 0) {
+        return cf->args->nelts == 2 ? NGX_CONF_OK : "has \"off\" and more: "
+                                                    "expected \"off\" alone";
     }
 
     probe = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_probe_t));

@@ -393,9 +393,10 @@ ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "off") == 0) {
+    if (ngx_strcmp(value[1].data, "off") == 0) {
         provider->circuit.off = 1;
-        return NGX_CONF_OK;
+        return cf->args->nelts == 2 ? NGX_CONF_OK : "has \"off\" and more: "
+                                                    "expected \"off\" alone";
     }
 
     return ngx_http_llm_circuit_read(cf, 1, &provider->circuit);

@@ -85,8 +85,8 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "unknown zone \"%V\" in \"llm_status\": "
-                               "expected the name given by an \"llm_zone\" "
-                               "above", &value[i]);
+                               "expected \"format=FORMAT\", or the name given "
+                               "by an \"llm_zone\" above", &value[i]);
             return NGX_CONF_ERROR;
         }
     }

@@ -298,7 +298,9 @@ subtest 'a key is wrong, and is never shown' => sub {
     $refuses->('line end in a string', qq(api_key "${\SECRET}\\n"),
         qr/control character/);
     $refuses->('a parameter', "api_key ${\SECRET} hedaer=x",
-        qr/"hedaer"/, qr/expected .*"header=NAME"/);
+        qr/parameter/, qr/expected .*"header=NAME"/);
+    $refuses->('a word before the key', "api_key Bearer ${\SECRET}==",
+        qr/parameter/, qr/expected .*"scheme=WORD"/);
     $refuses->('client with a parameter', 'api_key client header=x',
         qr/client/);
 
@@ -373,7 +375,9 @@ subtest 'a number is none, or too small, or too large' => sub {
             qr/number of arguments in "$directive"/);
     }
     refuses('off and more' => conf(provider => 'circuit off open=1s;'),
-        qr/"circuit"/, qr/"off"/);
+        qr/"circuit"/, qr/"off"/, qr/expected "off" alone/);
+    refuses('probe off and more' => conf(provider => 'probe off open=1s;'),
+        qr/"probe"/, qr/expected "off" alone/);
     refuses('open_max under open' =>
             conf(provider => 'circuit open=30s open_max=10s;'),
         qr/"open_max"/, qr/10000ms|10s/, qr/"open"/, qr/"circuit"/);
@@ -457,7 +461,11 @@ subtest 'a route is made of providers only' => sub {
             conf(route => 'least_conn; llm_use a;'), qr/"llm_use"/);
     refuses('another method behind' =>
             conf(route => 'llm_use a; ip_hash;'),
-        qr/load balancing method redefined/, qr/"llm"/);
+        qr/another load balancing method/, qr/"llm"/, qr/nginx\.conf:\d+/,
+        qr/expected "llm_strategy"/);
+    refuses('another method behind, and keepalive' =>
+            conf(route => 'llm_use a; least_conn; keepalive 4;'),
+        qr/another load balancing method/);
     refuses("a zone of nginx's" => conf(route => 'llm_use a; zone z 64k;'),
         qr/"zone"/, qr/"llm"/, qr/nginx\.conf:\d+/, qr/expected .*"llm_zone"/);
     refuses('a parameter' => conf(route => 'llm_use a bakcup;'),
@@ -469,10 +477,16 @@ subtest 'a route is made of providers only' => sub {
     refuses('a strategy nobody knows' =>
             conf(route => 'llm_use a; llm_strategy fastest;'),
         qr/"llm_strategy"/, qr/"fastest"/, qr/expected priority, round_robin/);
-    refuses('a strategy for servers' => conf(
-            http => 'upstream s { server 127.0.0.1:9;'
-                . ' llm_strategy priority; }'),
-        qr/"llm_strategy"/, qr/"llm_use"/);
+    for my $line ('llm_strategy priority', 'llm_budget 1', 'llm_retry same=1',
+        'llm_commit complete', 'llm_usage inject', 'llm_deadline 1s',
+        'llm_wait 1s')
+    {
+        my ($directive) = $line =~ /(\w+)/;
+        refuses("$line, for servers" => conf(
+                http => "upstream s { server 127.0.0.1:9; $line; }"),
+            qr/"$directive"/, qr/"s"/, qr/nginx\.conf:\d+/,
+            qr/expected "llm_use"/);
+    }
     accepts(conf(route => 'llm_strategy priority; llm_use a; keepalive 4;'));
 };
 
@@ -481,6 +495,8 @@ subtest 'llm_pass and llm_gate' => sub {
         refuses("'$word'" => conf(pass => "llm_pass llm $word;"),
             qr/"llm_pass"/, qr/"\Q$word\E"/, qr{expected "prefix=/URI"});
     }
+    refuses('a URL' => conf(pass => 'llm_pass http://llm;'),
+        qr/"llm_pass"/, qr{"http://llm"}, qr/expected the name/);
     refuses('a regular expression without prefix=' =>
             conf(server => 'location ~ ^/x { llm_pass llm; }'),
         qr/"llm_pass"/, qr/regular expression/, qr{expected.*"prefix=/URI"},
@@ -541,11 +557,30 @@ subtest 'llm_pass and llm_gate' => sub {
     refuses('a status in another format' =>
             conf(server => 'location = /s { llm_status format=xml; }'),
         qr/"llm_status"/, qr/"format=xml"/, qr/expected .*format=json/);
+    refuses('a format that is said as a zone' =>
+            conf(server => 'location = /s { llm_status json; }'),
+        qr/"llm_status"/, qr/"json"/, qr/expected "format=FORMAT"/);
 };
 
 subtest 'failover that a proxy_next_upstream turns off is warned of' => sub {
     my $out = accepts(conf(pass => 'llm_pass llm; proxy_next_upstream off;'));
     like $out, qr/\[warn\].*"proxy_next_upstream".*"\/v1\/"/;
+};
+
+subtest 'what the strategy does not look at is warned of' => sub {
+    for my $strategy ('', 'llm_strategy round_robin;') {
+        my $out = accepts(conf(
+            route => "llm_use a weight=3; llm_budget 1; $strategy"));
+        like $out, qr/\[warn\].*"weight=" of "a".*"llm".*expected.*weighted/;
+        like $out, qr/\[warn\].*"llm_budget".*"llm".*expected.*cost/;
+    }
+    unlike accepts(conf(route => 'llm_use a weight=3; llm_strategy weighted;')),
+        qr/\[warn\]/, 'weights that have a say';
+    unlike accepts(conf(
+            route => 'llm_use a; llm_budget 1; llm_strategy cost;')),
+        qr/\[warn\]/, 'a budget that has a say';
+    unlike accepts(conf(route => 'llm_use a weight=3; llm_budget 1;'
+                . ' llm_strategy $arg_s;')), qr/\[warn\]/, 'who knows';
 };
 
 subtest 'a key in the query of an endpoint is warned of' => sub {
