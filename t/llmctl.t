@@ -10,6 +10,7 @@ use lib "$FindBin::Bin/lib";
 use File::Temp qw(tempdir);
 use JSON::PP qw(decode_json);
 use LLM::Gateway;
+use LLM::NameServer;
 use LLM::Port;
 use POSIX ();
 use Test::More;
@@ -81,6 +82,82 @@ subtest 'status is a table' => sub {
         index($_, ' STATE ') => 1 } @lines;
     delete $at{-1};
     is keys %at, 1, 'columns are columns';
+};
+
+subtest 'what probes and name servers find is told' => sub {
+    my $dns = LLM::NameServer->new;
+    my $probe = 'probe interval=500ms timeout=2s;';
+    my $gw = LLM::Gateway->new(
+        providers => [
+            good   => $probe,
+            bad    => $probe,
+            key    => $probe,
+            quiet  => '',
+            nobody => 'endpoint http://not-there.test/v1;',
+        ],
+        http   => 'resolver ' . $dns->address . ';',
+        server => 'location /llm/ { llm_api; }',
+        start  => 0,
+    );
+    $gw->provider('bad')->behave_at('/models', 503);
+    $gw->provider('key')->behave_at('/models', 401);
+    $gw->start;
+    for ([ good => 'success' ], [ bad => 'failure' ], [ key => 'credential' ]) {
+        my ($name, $result) = @$_;
+        ok $gw->wait_for(sub {
+            ($gw->status($name)->{probe}{result} // '') eq $result;
+        }, 20), "$name: $result";
+    }
+    ok $gw->wait_for(sub { $gw->status('nobody')->{dns}{error} }, 20);
+
+    local $ENVIRONMENT{LLMCTL_URL} = $gw->url . '/llm';
+    my ($circuits, $probes) = split /\n\n/, llmctl('status')->{out};
+
+    my %row = map { /^(\S+)/ => $_ } split /\n/, $circuits;
+    like $row{good}, qr/^good +closed +- +- +0 +0$/;
+    like $row{bad}, qr/^bad +closed +- +- +0 +0$/;
+    like $row{quiet}, qr/^quiet +closed +- +- +0 +0$/;
+    like $row{key}, qr/^key \s+ closed .* \s 0 \s\s
+        key \s refused \s by \s the \s provider
+        \s \(probe, \s \d+ \s s \s ago\)$/x;
+    like $row{nobody},
+        qr/^nobody +unresolved +dns +- +0 +0  no address: Host not found$/;
+
+    is $probes =~ tr/\n//, 4, 'who has no probe is not there';
+    like $probes, qr/^PROVIDER  LAST PROBE +WHEN +TOOK +HOUR +DAY$/m;
+    like $probes,
+        qr/^good +success: status 200 +\d+ s ago +\d+ms  100%  100%$/m;
+    like $probes, qr/^bad +failure: status 503 +\d+ s ago +\d+ms +0% +0%$/m;
+    like $probes,
+        qr/^key +credential: status 401 +\d+ s ago +\d+ms +0% +0%$/m;
+
+    ($circuits, $probes) = split /\n\n/, llmctl('status', 'key')->{out};
+    like $circuits, qr/key refused by the provider/, 'of one';
+    like $probes, qr/^key +credential/m;
+    unlike llmctl('status', 'quiet')->{out}, qr/PROBE/;
+
+    # what a gateway says that has seen more
+    my ($good) = grep { $_->{name} eq 'good' } @{ $gw->status->{providers} };
+    %$good = (%$good, resolved => JSON::PP::true, addresses => 2,
+        dns => { error => 'Operation timed out',
+            last_resolved => '2026-01-01T00:00:00.000Z' },
+        probe => { result => 'failure', error => 'timed out', latency => 2.04,
+            time => '2026-01-01T02:57:00.678Z',
+            success_rate => { hour => 0.99999, day => undef } });
+    my $none = { %$good, name => 'none', dns => undef,
+        probe => { success_rate => {} } };
+    $gw->provider('quiet')->behave({
+        headers => { date => 'Thu, 01 Jan 2026 03:00:00 GMT' },
+        body => JSON::PP::encode_json({ providers => [ $good, $none ] }),
+    });
+    ($circuits, $probes) = split /\n\n/,
+        llmctl('status', '--url', $gw->provider('quiet')->url)->{out};
+    like $circuits, qr/^good .* \s\s DNS: \s Operation \s timed \s out, \s goes
+        \s on \s with \s its \s addresses \s of \s 3 \s h \s ago$/mx;
+    like $probes,
+        qr/^good +failure: timed out +3 min ago  +2s  99\.9% +-$/m;
+    like $probes, qr/^none +none yet +- +- +- +-$/m;
+    $gw->done;
 };
 
 subtest 'words are said and taken back' => sub {
