@@ -16,29 +16,35 @@ const CHANGES = 25;
 
 /* the verdict */
 
-function showVerdict(all, routes) {
+function showVerdict(all, routes, file) {
     const out = all.filter((p) => p.is.kind === 'out');
     const half = all.filter((p) => p.is.kind === 'half');
+    const ill = all.filter((p) => p.is.kind === 'ill');
     const held = all.filter((p) => p.is.kind === 'held');
-    const troubled = [...out, ...half, ...held];
+    const troubled = [...out, ...half, ...ill, ...held];
     const dead = routes.filter((r) => r.members.length
         && !r.members.some((p) => p.is.admits));
     const kind = troubled[0]?.is.kind ?? 'good';
     const first = (of) => of.length === 1 ? [name(of[0].name), ' is ']
         : [`${count(of.length)} of ${plural(all.length, 'provider')} are `];
+    const keys = ill.length === 1 ? [name(ill[0].name), ' refuses its key']
+        : `${plural(ill.length, 'provider')} refuse their keys`;
 
     put($('verdict'), [kind, troubled.map((p) => [p.name, p.is.word]),
         dead.map((r) => r.name), all.length], () => [
         sign(kind),
-        out.length ? [first(out), 'out'] : half.length
-            ? [first(half), 'being probed'] : held.length
-                ? [first(held), 'held back'] : all.length
-                    ? `All ${plural(all.length, 'provider')} admit`
-                    : 'There are no providers',
+        out.length ? [first(out), 'out', out.length === 1
+            && out[0].is.brief ? `, ${out[0].is.brief}` : null]
+            : half.length ? [first(half), 'being probed'] : ill.length
+                ? keys : held.length ? [first(held), 'held back']
+                    : all.length ? `All ${plural(all.length, 'provider')} admit`
+                        : 'There are no providers',
         dead.length === 1
             ? [', and nobody is left for ', name(dead[0].name)]
             : dead.length ? `, and ${plural(dead.length, 'route')} have nobody`
                 + ' left' : null,
+        ill.length && troubled[0] !== ill[0] && !dead.length
+            ? [', and ', keys] : null,
         '.',
     ]);
 
@@ -53,10 +59,10 @@ function showVerdict(all, routes) {
     put($('more'), more, () => `And ${count(more)} more, below.`);
     $('more').hidden = more <= 0;
 
-    showLead(all, routes);
+    showLead(all, routes, file);
 }
 
-function showLead(all, routes) {
+function showLead(all, routes, file) {
     const [n, over, refused, bad] = Object.keys(OUTCOMES).map((key) =>
         routes.reduce((a, r) => a + sum(r.hour[key], WINDOW), 0));
     const admit = all.filter((p) => p.is.admits).length;
@@ -65,7 +71,7 @@ function showLead(all, routes) {
     const troubles = [of(refused, 'were refused'),
         of(bad, 'broke off or failed')].filter(Boolean).join(', ');
 
-    put($('lead'), [n, over, refused, bad, admit, all.length], () => [
+    put($('lead'), [n, over, refused, bad, admit, all.length, file], () => [
         admit < all.length
             ? `${count(admit)} of ${plural(all.length, 'provider')} admit. `
             : null,
@@ -74,6 +80,8 @@ function showLead(all, routes) {
                 troubles || 'none was refused or broken'}${
                 over ? `; ${of(over, 'were answered by another provider than'
                     + ' the first choice')}` : ''}.`,
+        file ? [' ', h('b', { class: 'out' },
+            `The state file is not written: ${file}.`)] : null,
     ]);
 }
 
@@ -88,7 +96,7 @@ function showTrouble(li, p, routes) {
     li.className = `trouble is-${is.kind}`;
 
     put(li, [p.name, is, until, heirs, p.last_error, p.open_level,
-        p.success_count].map((v) => v === is ? [is.kind, is.word, is.why,
+        p.success_count, p.probe].map((v) => v === is ? [is.kind, is.word, is.why,
             is.since, is.status, is.never, is.then] : v), () => [
         h('p', { class: 'who' }, sign(is.kind), name(p.name), ' ',
             h('span', { class: is.kind }, is.word)),
@@ -97,7 +105,8 @@ function showTrouble(li, p, routes) {
             : is.never ?? null),
         h('p', {}, [is.since ? ['since ', since(is.since), ': '] : null,
             sentence(is, p), '.']),
-        heirs.map(({ route, names }) => h('p', { class: 'quiet' },
+        p.probe ? h('p', { class: 'quiet' }, probe(p), '.') : null,
+        is.admits ? null : heirs.map(({ route, names }) => h('p', { class: 'quiet' },
             names.length
                 ? ['Callers of ', name(route), ' go on to ', join(names), '.']
                 : ['Callers of ', name(route), ' are refused: ',
@@ -108,7 +117,7 @@ function showTrouble(li, p, routes) {
 function sentence(is, p) {
     return [
         is.why,
-        p.last_error && p.admin === 'auto' ? `, last error: ${p.last_error}`
+        p.last_error && p.admin === 'auto' && !is.admits ? `, last error: ${p.last_error}`
             : null,
         p.open_level > 0 ? `, opened again ${p.open_level === 1 ? 'once'
             : `${p.open_level} times`}` : null,
@@ -237,11 +246,10 @@ function showProvider(row, p) {
     const n = sum(recent.calls, WINDOW);
     const bad = sum(recent.failed, WINDOW);
     const until = is.until && Math.round(is.until / 1000) * 1000;
-    const extra = Object.fromEntries(Object.entries(p)
-        .filter(([key]) => ['probe', 'probes'].includes(key)));
 
     put(who, [p.name, is.kind, is.word, is.why, is.never, until, p.last_error,
-        p.last_failure, p.failure_count, extra], () => [
+        p.last_failure, p.failure_count, p.probe, p.dns, p.addresses,
+        p.passed_over], () => [
         h('span', { class: 'name' }, sign(is.kind), name(p.name)), ' ',
         h('span', { class: is.kind }, is.word),
         is.why ? h('small', {}, is.why, is.until
@@ -252,7 +260,9 @@ function showProvider(row, p) {
             : null,
         p.last_error ? h('small', {}, `last error: ${p.last_error}, `,
             p.last_failure ? since(Date.parse(p.last_failure)) : null) : null,
-        more(extra),
+        p.probe ? h('small', {}, probe(p)) : null,
+        p.probe?.result ? h('small', {}, goodProbes(p.probe)) : null,
+        addresses(p).map((text) => h('small', { class: 'half' }, text)),
     ]);
 
     put(chart, recent, () => [
@@ -313,23 +323,6 @@ function showProvider(row, p) {
         h('small', {}, `${count(p.tokens.input)} in`),
         h('small', {}, `${count(p.tokens.output)} out`),
     ]);
-}
-
-/* what some gateways tell and others do not: shown as it comes */
-
-function more(extra) {
-    return Object.entries(extra).filter(([, value]) => value !== null
-        && typeof value !== 'undefined').map(([key, value]) =>
-        h('small', {}, `${key}: ${flat(value)}`));
-}
-
-function flat(value) {
-    return Array.isArray(value) ? value.slice(-3).map(flat).join(', ')
-        : value !== null && typeof value === 'object'
-            ? Object.entries(value).filter(([, v]) => v !== null)
-                .map(([k, v]) => `${k.replaceAll('_', ' ')} ${flat(v)}`)
-                .slice(0, 6).join(', ')
-            : String(value);
 }
 
 
@@ -447,7 +440,8 @@ function announce(all) {
         const was = before?.get(p.name);
 
         if (before && was !== `${p.is.kind} ${p.is.word}`) {
-            news.push(p.is.kind === 'good' ? `${p.name} admits again.`
+            news.push(p.is.kind === 'good' ? `${p.name} ${
+                was?.startsWith('ill') ? 'takes its key' : 'admits'} again.`
                 : `${p.name} is ${p.is.word}${
                     p.is.why ? `: ${p.is.why}` : ''}.`);
         }
@@ -490,7 +484,7 @@ function show(status, asked, answered) {
         members: r.providers.map((text) => byName.get(text)).filter(Boolean),
     }));
 
-    showVerdict(all, routes);
+    showVerdict(all, routes, status.zone.state?.error);
     showRoutes(routes);
     showProviders(all);
     showMoves(all, now);

@@ -40,7 +40,7 @@ const reasonOf = (reason) => REASONS[reason]
 
 /* in which order they are shown */
 
-const RANK = { out: 0, half: 1, held: 2, word: 3, good: 4 };
+const RANK = { out: 0, half: 1, ill: 2, held: 3, word: 4, good: 5 };
 
 /*
  * How a provider fares, from what the status says of it: a kind, a word for
@@ -61,7 +61,10 @@ function judge(p, now) {
 
     if (p.resolved === false) {
         return { kind: 'out', admits: false, word: 'no address',
-            why: 'its host is not found', never: 'until DNS knows it' };
+            brief: 'its name has no address',
+            why: `its name has no address${
+                p.dns?.error ? `: ${p.dns.error}` : ''}`,
+            never: 'until DNS knows it' };
     }
 
     if (p.admin === 'disabled' || p.admin === 'observe') {
@@ -90,6 +93,12 @@ function judge(p, now) {
         return { kind: 'held', admits: false, word: 'throttled',
             why: 'it asked to be left alone',
             until: now + p.throttled_for * 1000, then: 'goes on' };
+    }
+
+    if (p.probe?.result === 'credential') {
+        return { kind: 'ill', admits: !full, word: 'refusing its key',
+            why: full ? 'its limit is used up, too'
+                : 'callers are sent to it all the same' };
     }
 
     return full
@@ -123,6 +132,45 @@ function outage(changes) {
 
 function cause(p) {
     return outage(p.state_changes ?? [])?.reason ?? p.reason;
+}
+
+
+/* the last probe, in words */
+
+function probe({ probe: last }) {
+    const why = last.error ?? (last.status ? `status ${last.status}` : null);
+    const [text, kind] = {
+        success: [`probe answered in ${took(last.latency ?? 0)}`],
+        failure: ['probe failed', 'half'],
+        credential: ['probe found its key refused', 'out'],
+        throttle: ['probe was asked to wait', 'half'],
+    }[last.result] ?? ['no probe yet'];
+
+    return [
+        h('span', { class: kind }, text,
+            why && kind ? ` (${why})` : null),
+        last.time ? [', ', since(Date.parse(last.time))] : null,
+    ];
+}
+
+function goodProbes({ success_rate: share }) {
+    const parts = [['hour', share.hour], ['day', share.day]]
+        .filter(([, value]) => value !== null)
+        .map(([of, value]) => `${percent(value, 1)} of the ${of}`);
+
+    return `good probes: ${parts.join(', ')}`;
+}
+
+/* what is wrong with addresses that are there */
+
+function addresses(p) {
+    const all = plural(p.addresses, 'address', 'addresses');
+
+    return [
+        p.resolved && p.dns?.error
+            ? `DNS: ${p.dns.error}, goes on with ${all}` : null,
+        p.passed_over ? `${count(p.passed_over)} of ${all} passed over` : null,
+    ].filter(Boolean);
 }
 
 

@@ -177,6 +177,8 @@ const SIGNS = {
     ],
 };
 
+SIGNS.ill = SIGNS.word;
+
 const sign = (kind) => s('svg',
     { class: `sign ${kind}`, viewBox: '0 0 16 16', 'aria-hidden': 'true' },
     SIGNS[kind]());

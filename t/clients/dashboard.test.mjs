@@ -30,10 +30,11 @@ before(async () => {
 
 after(() => browser.close());
 
-async function gatewayWithOutage(t, options) {
+async function gatewayWithOutage(t, options, more = {}) {
     const gateway = await startGateway(t, {
         first: `${OUT} price 2 8; limit rpm=100 concurrency=9;`,
         second: 'model * mock-large; price 3 15;',
+        ...more,
     }, options);
 
     await gateway.chat();
@@ -188,6 +189,64 @@ test('an operator’s word is shown', async (t) => {
     await textBecomes(page, '.trouble', /taken out by an operator/);
     await textBecomes(page, '.trouble .until', /^word ends in (10:00|9:\d\d)$/);
     await textBecomes(page, '#rows', /second observed.*everybody is let through/);
+});
+
+test('what probes find is told, a refused key in the headline', async (t) => {
+    const gateway = await startGateway(t, {
+        first: 'probe interval=500ms;',
+        second: 'probe interval=500ms; api_key of-somebody-else;',
+        third: '',
+    });
+    const page = await openPage(t, browser, `${gateway.nginx.url}/status`);
+
+    await textBecomes(page, 'h1', /^second refuses its key\.$/);
+    await textBecomes(page, '.trouble', new RegExp('second refusing its key'
+        + 'callers are sent to it all the same\\.probe found its key refused '
+        + '\\(status 401\\), \\d\\d:\\d\\d:\\d\\d, \\d s ago\\.$'));
+    assert.equal(await page.title(), '(1) nginx-llm');
+
+    const rows = await page.locator('#rows tr').allTextContents();
+
+    assert.match(rows[0], /^second refusing its key.*key refused \(status 401\)/);
+    assert.match(rows[0], /good probes: 0\s% of the hour, 0\s% of the day/);
+    assert.match(rows[1], /^first closed.*probe answered in \d+\sms, .* s ago/);
+    assert.match(rows[1], /good probes: 100\s% of the hour, 100\s% of the day/);
+    assert.match(rows[2], /^third closed/);
+    assert.doesNotMatch(rows[2], /probe/);
+});
+
+test('a name without an address is told in the headline', async (t) => {
+    const gateway = await startGateway(t, { first: '', second: '', third: '' });
+    const page = await openPage(t, browser, `${gateway.nginx.url}/status`);
+    const probe = { result: null, time: null,
+        success_rate: { hour: null, day: null } };
+    let error = null;
+
+    await pretend(page, (status) => {
+        const [first, second, third] = status.providers;
+
+        Object.assign(first, { resolved: false, addresses: 0, probe,
+            dns: { error: 'Host not found' } });
+        Object.assign(second, { dns: { error: 'Operation timed out' },
+            addresses: 3, passed_over: 1 });
+        third.probe = { ...probe, result: 'failure', error: 'timed out',
+            time: status.time, success_rate: { hour: 0.9999, day: 1 } };
+        status.zone.state = { error };
+    });
+
+    await textBecomes(page, 'h1', /^first is out, its name has no address\.$/);
+    await textBecomes(page, '.trouble', new RegExp('its name has no address: '
+        + 'Host not found\\.no probe yet\\.Callers of llm go on to'));
+    await textBecomes(page, '.trouble .until', /^until DNS knows it$/);
+    await textBecomes(page, '#rows', new RegExp('DNS: Operation timed out, goes '
+        + 'on with 3 addresses.*1 of 3 addresses passed over'));
+    await textBecomes(page, '#rows', new RegExp('probe failed \\(timed out\\), .*'
+        + 'good probes: > 99\\.9\\s% of the hour, 100\\s% of the day'));
+    assert.ok(!(await page.textContent('#lead')).includes('state file'));
+
+    error = 'No space left on device';
+    await textBecomes(page, '#lead',
+        /The state file is not written: No space left on device\.$/);
 });
 
 test('it tells when it is not up to date, and recovers', async (t) => {
@@ -397,11 +456,16 @@ for (const colorScheme of ['light', 'dark']) {
         { width: 320, height: 640 }])
     {
         test(`${colorScheme}, ${viewport.width} pixels`, async (t) => {
-            const gateway = await gatewayWithOutage(t);
+            const gateway = await gatewayWithOutage(t, {}, {
+                third: 'probe interval=1s; api_key of-somebody-else;',
+                fourth: 'probe interval=1s;',
+            });
             const page = await openPage(t, browser,
                 `${gateway.nginx.url}/status`, { viewport, colorScheme });
 
-            await textBecomes(page, 'h1', /^first is out\.$/);
+            await textBecomes(page, 'h1',
+                /^first is out, and third refuses its key\.$/);
+            await textBecomes(page, '#rows', /probe answered/);
 
             assert.ok(await page.evaluate(() =>
                 document.documentElement.scrollWidth <= innerWidth));
