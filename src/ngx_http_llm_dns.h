@@ -8,7 +8,7 @@
 #define _NGX_HTTP_LLM_DNS_H_INCLUDED_
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_conf.h"
 
 
 /* whom to ask: "resolver" at http level, or the system's name servers */
@@ -26,6 +26,13 @@ struct ngx_http_llm_dns_s {
 /* dns: whom to ask, and for which names */
 
 char *ngx_http_llm_dns_init(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf);
+
+
+/* dns_system: what the system's files say of it */
+
+char *ngx_http_llm_dns_system(ngx_conf_t *cf, ngx_http_llm_dns_t *dns);
+ngx_int_t ngx_http_llm_dns_hosts(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf);
 
 
 /* lookup: once, by the system, while the configuration is read */

@@ -13,6 +13,10 @@
 #include "llm_json_reader.h"
 
 
+/* pass: llm_pass, llm_gate */
+
+char *ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
 /* gate: before anything is sent */
 
 ngx_int_t ngx_http_llm_gate_handler(ngx_http_request_t *r);

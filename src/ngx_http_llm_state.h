@@ -13,29 +13,42 @@
 #include "llm_state.h"
 
 
+#define NGX_HTTP_LLM_STATE_SIZE_MAX  (256 * 1024 * 1024)
+
+
 /* state: the file of "llm_zone ... state=FILE" */
 
 char *ngx_http_llm_state(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
     ngx_str_t *file);
-
-/* once the configuration is read: lets nginx call us in a helper process */
-
-ngx_int_t ngx_http_llm_state_init(ngx_conf_t *cf,
-    ngx_http_llm_main_conf_t *mcf);
 
 /* the directory and the file, as nginx -t has to check them */
 
 ngx_int_t ngx_http_llm_state_prepare(ngx_http_llm_main_conf_t *mcf,
     ngx_log_t *log);
 
-/* when nginx starts, in a process that has no master, when nginx ends */
+/* when nginx starts */
 
 void ngx_http_llm_state_load(ngx_cycle_t *cycle,
     ngx_http_llm_main_conf_t *mcf);
+
+
+/* state_writer: once the configuration is read nginx calls it, in a helper */
+
+ngx_int_t ngx_http_llm_state_init(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf);
+
+/* in a process that has no master, and when nginx ends */
+
 void ngx_http_llm_state_start(ngx_cycle_t *cycle,
     ngx_http_llm_main_conf_t *mcf);
 void ngx_http_llm_state_end(ngx_cycle_t *cycle,
     ngx_http_llm_main_conf_t *mcf);
+
+/* the file that is about to replace it, of the nginx with this number */
+
+void ngx_http_llm_state_name(ngx_http_llm_main_conf_t *mcf, u_char *name,
+    uint64_t owner);
+
 
 /* saved: what of the records is in the file, by a table */
 
