@@ -10,6 +10,7 @@ use POSIX ();
 use lib "$FindBin::Bin/lib";
 
 use LLM::HTTP;
+use LLM::NameServer;
 use LLM::Nginx;
 use LLM::Provider;
 use Test2::API qw(intercept);
@@ -208,6 +209,17 @@ subtest 'it does not survive a test that is killed' => sub {
     waitpid $test, 0;
     ok $p->wait_for(sub { !$is_there->() });
     remove_tree($prefix);
+};
+
+subtest 'a server ends, whoever was started after it' => sub {
+    my $dns   = LLM::NameServer->new;
+    my $later = LLM::Provider->new(name => 'later');
+    my $pid   = $dns->{pid};
+    local $SIG{ALRM} = sub { kill KILL => $pid };
+    alarm 20;
+    $dns->stop;
+    ok alarm(0), 'by itself';
+    ok $later->url, 'before the other';
 };
 
 subtest 'it may be one process' => sub {

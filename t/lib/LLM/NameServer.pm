@@ -134,8 +134,10 @@ sub stop {
     my $pid = delete $self->{pid} or return;
     return if $self->{owner} != $$;
 
+    # who was forked after it holds the control as well, so that closing it
+    # here may be no end of it
     local ($?, $!, $@);
-    close delete $self->{control};
+    kill TERM => $pid;
     waitpid $pid, 0;
     return;
 }
