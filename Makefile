@@ -413,7 +413,7 @@ COVERAGE := $(call programs,fuzz,coverage,fuzz)
 BENCH    := $(call programs,bench,bench,bench)
 
 PLAIN_C := $(sort $(wildcard $(addsuffix /*.[ch],\
-               src/core t/unit t/bench t/fuzz)))
+               src/core t/unit t/bench t/fuzz t/memory)))
 
 LIBFUZZER := $(wildcard $(shell clang -print-runtime-dir \
                  2> /dev/null)/libclang_rt.fuzzer-*.a)

@@ -59,7 +59,9 @@ ngx_http_llm_describe(ngx_http_llm_page_t *page,
 
     rc = ngx_http_llm_describe_all(page, format, pool, changes);
 
-    ngx_http_llm_tree_end();
+    if (ngx_http_llm_tree_end() != NGX_OK) {
+        rc = NGX_ERROR;
+    }
 
     ngx_destroy_pool(pool);
 

@@ -9,8 +9,7 @@
 #include "ngx_http_llm_provider.h"
 #include "ngx_http_llm_report.h"
 #include "ngx_http_llm_slot.h"
-
-#include <jansson.h>
+#include "ngx_http_llm_tree.h"
 
 
 /*
@@ -41,6 +40,15 @@ typedef struct {
 } ngx_http_llm_order_t;
 
 
+/* how a circuit stands */
+
+typedef struct {
+    llm_admin_t                   admin;
+    llm_circuit_state_t           state;
+    uint64_t                      ttl;            /* ms; 0: none */
+} ngx_http_llm_stand_t;
+
+
 static ngx_int_t ngx_http_llm_order_read(ngx_http_request_t *r, json_t *json,
     ngx_http_llm_order_t *order, ngx_str_t *error);
 static ngx_int_t ngx_http_llm_order_action(ngx_http_request_t *r, json_t *json,
@@ -52,11 +60,12 @@ static ngx_int_t ngx_http_llm_order_invalid(ngx_http_request_t *r,
     ngx_str_t *error, const char *fmt, ...);
 static json_t *ngx_http_llm_order_obey(ngx_http_request_t *r,
     ngx_http_llm_provider_t *provider, ngx_http_llm_order_t *order);
-static json_t *ngx_http_llm_order_state(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_provider_t *provider);
+static void ngx_http_llm_order_stand(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider, ngx_http_llm_stand_t *stand);
+static json_t *ngx_http_llm_order_describe(ngx_http_llm_stand_t *stand);
 static void ngx_http_llm_order_log(ngx_http_request_t *r,
     ngx_http_llm_provider_t *provider, ngx_http_llm_order_t *order,
-    json_t *was);
+    ngx_http_llm_stand_t *was);
 
 
 static ngx_http_llm_action_t  ngx_http_llm_actions[] = {
@@ -246,10 +255,10 @@ static json_t *
 ngx_http_llm_order_obey(ngx_http_request_t *r,
     ngx_http_llm_provider_t *provider, ngx_http_llm_order_t *order)
 {
-    json_t                    *json, *was;
     llm_circuit_t             *circuit;
     ngx_slab_pool_t           *shpool;
     llm_transition_t           over, reset, word;
+    ngx_http_llm_stand_t       was, is;
     ngx_http_llm_main_conf_t  *mcf;
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
@@ -263,7 +272,7 @@ ngx_http_llm_order_obey(ngx_http_request_t *r,
 
     (void) llm_circuit_admin_expire(circuit, ngx_http_llm_time(mcf), &over);
 
-    was = ngx_http_llm_order_state(mcf, provider);
+    ngx_http_llm_order_stand(mcf, provider, &was);
 
     /* the word comes last: what is to be closed is not probed meanwhile */
 
@@ -276,63 +285,62 @@ ngx_http_llm_order_obey(ngx_http_request_t *r,
                                      ngx_http_llm_time(mcf), &word);
     }
 
-    json = json_object();
-
-    json_object_set_new(json, "provider",
-                        json_stringn((char *) provider->name.data,
-                                     provider->name.len));
-    json_object_set_new(json, "action", json_string(order->action->name));
-    json_object_set(json, "was", was);
-    json_object_set_new(json, "is", ngx_http_llm_order_state(mcf, provider));
+    ngx_http_llm_order_stand(mcf, provider, &is);
 
     ngx_shmtx_unlock(&shpool->mutex);
 
     ngx_http_llm_moved(r, provider, &over, 0);
-    ngx_http_llm_order_log(r, provider, order, was);
+    ngx_http_llm_order_log(r, provider, order, &was);
     ngx_http_llm_moved(r, provider, &reset, 0);
     ngx_http_llm_moved(r, provider, &word, 0);
 
-    json_decref(was);
-
     ngx_http_llm_wake();
 
-    return json;
+    return json_pack("{s:o, s:s, s:o, s:o}",
+                     "provider", ngx_http_llm_tree_string(&provider->name),
+                     "action", order->action->name,
+                     "was", ngx_http_llm_order_describe(&was),
+                     "is", ngx_http_llm_order_describe(&is));
 }
 
 
-static json_t *
-ngx_http_llm_order_state(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_provider_t *provider)
+static void
+ngx_http_llm_order_stand(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_provider_t *provider, ngx_http_llm_stand_t *stand)
 {
-    json_t              *o;
-    uint64_t             left;
-    llm_admin_t          admin;
-    llm_circuit_view_t   view;
+    llm_circuit_view_t  view;
 
-    admin = llm_circuit_admin_now(&provider->record->circuit,
-                                  ngx_http_llm_time(mcf), &left);
+    stand->admin = llm_circuit_admin_now(&provider->record->circuit,
+                                         ngx_http_llm_time(mcf), &stand->ttl);
 
     llm_circuit_view(&provider->record->circuit, &provider->circuit,
                      ngx_http_llm_now(mcf), &view);
 
-    o = json_object();
+    stand->state = view.state;
+}
 
-    json_object_set_new(o, "admin", json_string(llm_admin_name(admin)));
-    json_object_set_new(o, "state",
-                        json_string(llm_circuit_state_name(view.state)));
 
-    if (left) {
-        json_object_set_new(o, "ttl", json_real((double) left / 1000));
+static json_t *
+ngx_http_llm_order_describe(ngx_http_llm_stand_t *stand)
+{
+    const char  *admin, *state;
+
+    admin = llm_admin_name(stand->admin);
+    state = llm_circuit_state_name(stand->state);
+
+    if (stand->ttl == 0) {
+        return json_pack("{s:s, s:s}", "admin", admin, "state", state);
     }
 
-    return o;
+    return json_pack("{s:s, s:s, s:f}", "admin", admin, "state", state,
+                     "ttl", (double) stand->ttl / 1000);
 }
 
 
 static void
 ngx_http_llm_order_log(ngx_http_request_t *r,
     ngx_http_llm_provider_t *provider, ngx_http_llm_order_t *order,
-    json_t *was)
+    ngx_http_llm_stand_t *was)
 {
     u_char     buf[sizeof(" for .000s") + NGX_INT64_LEN];
     ngx_str_t  user, ttl;
@@ -360,9 +368,8 @@ ngx_http_llm_order_log(ngx_http_request_t *r,
                   "llm: operator \"%V\" at %V: \"%s\"%V to provider \"%V\", "
                   "which was %s and %s",
                   &user, &r->connection->addr_text, order->action->name, &ttl,
-                  &provider->name,
-                  json_string_value(json_object_get(was, "admin")),
-                  json_string_value(json_object_get(was, "state")));
+                  &provider->name, llm_admin_name(was->admin),
+                  llm_circuit_state_name(was->state));
 }
 
 

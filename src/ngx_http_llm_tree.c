@@ -19,6 +19,7 @@ static json_t *ngx_http_llm_tree_repaired(ngx_str_t *s);
 
 
 static ngx_pool_t     *ngx_http_llm_tree_pool;
+static ngx_uint_t      ngx_http_llm_tree_failed;
 static json_malloc_t   ngx_http_llm_tree_next_malloc;
 static json_free_t     ngx_http_llm_tree_next_free;
 
@@ -30,25 +31,37 @@ ngx_http_llm_tree_begin(ngx_pool_t *pool)
                          &ngx_http_llm_tree_next_free);
 
     ngx_http_llm_tree_pool = pool;
+    ngx_http_llm_tree_failed = 0;
 
     json_set_alloc_funcs(ngx_http_llm_tree_alloc, ngx_http_llm_tree_free);
 }
 
 
-/* The tree goes with the pool: json_decref() is too late now. */
+/*
+ * The tree goes with the pool: json_decref() is too late now.  NGX_ERROR: there
+ * was no memory, and something is missing in it.
+ */
 
-void
+ngx_int_t
 ngx_http_llm_tree_end(void)
 {
     json_set_alloc_funcs(ngx_http_llm_tree_next_malloc,
                          ngx_http_llm_tree_next_free);
+
+    return ngx_http_llm_tree_failed ? NGX_ERROR : NGX_OK;
 }
 
 
 static void *
 ngx_http_llm_tree_alloc(size_t size)
 {
-    return ngx_palloc(ngx_http_llm_tree_pool, size);
+    void  *p;
+
+    p = ngx_palloc(ngx_http_llm_tree_pool, size);
+
+    ngx_http_llm_tree_failed |= (p == NULL);
+
+    return p;
 }
 
 

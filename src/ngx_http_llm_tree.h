@@ -22,7 +22,7 @@
 /* between these two, jansson takes all memory from the pool */
 
 void ngx_http_llm_tree_begin(ngx_pool_t *pool);
-void ngx_http_llm_tree_end(void);
+ngx_int_t ngx_http_llm_tree_end(void);
 
 json_t *ngx_http_llm_tree_string(ngx_str_t *s);
 json_t *ngx_http_llm_tree_time(uint64_t ms);
