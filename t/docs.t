@@ -245,6 +245,35 @@ subtest 'every metric is explained, and no other' => sub {
         table($page{'docs/metrics.md'}, 'Metric') ], [ keys %is ], 'metrics');
 };
 
+subtest 'every line of the error log is explained, and no other' => sub {
+    my @is = log_lines();
+    cmp_ok scalar @is, '>', 30, 'the lines of the code were found';
+
+    # the most exact one comes first
+    @is = sort { length $b->{like} <=> length $a->{like} } @is;
+    my $is = sub { (grep { $_[0] =~ $_->{like} } @is)[0] };
+
+    my %told = map { $is->($_)->{text} // '' => 1 }
+        map { $page{"docs/$_.md"} =~ /`(llm: [^`]*)`/g } qw(log names);
+    ok $told{ $_->{text} }, "told: $_->{text}" for @is;
+
+    for (grep { $_->[0] =~ /^llm: / }
+        map { tables($page{"docs/$_.md"}, 'Line') } qw(log names))
+    {
+        my ($shown, $told) = @$_;
+        my $level = $is->($shown)->{level} || $told;
+        is $told, $level, "level of $shown";
+    }
+
+    for my $name (@pages) {
+        for ($page{$name} =~ /`(llm: [^`]*)`/g,
+            map { /^(?:\[\w+\] )?(llm: .*)$/mg } blocks($name, 'text'))
+        {
+            ok $is->($_), "$name: $_";
+        }
+    }
+};
+
 subtest 'every source file has its place in internals' => sub {
     same([ map { $_->[0] } tables($page{'docs/internals.md'}, 'File') ],
         [ map { basename($_) } sources() ], 'files');
@@ -415,6 +444,35 @@ sub sources {
     chomp @tracked;
 
     return @tracked ? @tracked : glob "$root/src/*.c $root/src/core/*.c";
+}
+
+
+# of the code: { text, like, level }; the level is empty where it varies
+sub log_lines {
+    my $string = qr/"(?:[^"\\]|\\.)*"/;
+
+    my @lines;
+    while ($code =~ /ngx_(conf_)?log_error\(\s*([\w()>-]+?),
+        (?:(?!ngx_log_error|;\n).)*?
+        ("llm:\ (?:[^"\\]|\\.)*"
+            (?:\s*(?:ngx_\w+\s+)?$string)*)/gsx)
+    {
+        my ($level, $literal) = ($2, $3);
+        my $text = join '', map { /^"(.*)"$/s ? $1 =~ s/\\"/"/gr : '%V' }
+            $literal =~ /$string|ngx_\w+/g;
+        my $like = join '.*?', map { quotemeta } split
+            /%(?:\*|\d+)?u?[iDLOMPsVZ]/, $text, -1;
+        my ($word) = $level =~ /^ngx_http_llm_log_(\w+)\(/;
+
+        push @lines, {
+            text  => $text,
+            like  => qr/^$like$/,
+            level => $word ? "*$word*"
+                : $level eq 'NGX_LOG_ERR' ? 'error'
+                : $level =~ /^NGX_LOG_(\w+)$/ ? lc $1 : '',
+        };
+    }
+    return @lines;
 }
 
 
