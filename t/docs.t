@@ -20,11 +20,12 @@ binmode $_, ':utf8' for Test::More->builder->output,
 use constant LINE => 100;
 
 my $root = dirname($FindBin::Bin);
-# benchmarks.md is measured, not written
-my @pages = grep { $_ ne 'docs/benchmarks.md' }
-    map { substr $_, length "$root/" }
+my @pages = map { substr $_, length "$root/" }
     "$root/README.md", "$root/CHANGELOG.md", glob "$root/docs/*.md";
-my %page = map { $_ => slurp("$root/$_") } @pages;
+# a table of benchmarks is measured, not written
+my %page = map {
+    $_ => slurp("$root/$_") =~ s/^<!-- bench:begin.*?bench:end -->\n//msr
+} @pages;
 my $code = join "\n", map { slurp($_) }
     glob("$root/src/*.h"), glob("$root/src/*.c"), glob("$root/src/core/*.[ch]");
 
@@ -55,6 +56,55 @@ subtest 'parameters have the values and defaults of the code' => sub {
         is_deeply rows(documented_numbers($section->{text})),
             rows(numbers($name)), $name;
     }
+};
+
+subtest 'other parameters are the code\'s' => sub {
+    my %section = directives();
+    my %number  = map { $_ => 1 } map { my %n = numbers($_); keys %n }
+        $code =~ /ngx_http_llm_(\w+)_words\[\] = /g;
+
+    # those of llm_commit have a table of their own
+    my @is = grep { $_ ne 'window' }
+        $code =~ /strncmp\([^;]*?"(\w+)=\/?"/gs,
+        $code =~ /ngx_http_llm_log_words\[\] = \{(.*?)\n\};/s
+            ? $1 =~ /"(\w+)"/g : ();
+    my %told = map { $_ => 1 } map {
+        my ($syntax) = /^\| \*\*Syntax\*\* \| (.*) \|$/m;
+        $syntax =~ /\b([a-z_]+)=/g;
+    } map { $_->{text} } values %section;
+    my %is = map { $_ => 1 } @is;
+    delete @told{ 'window', grep { !$is{$_} } keys %number };
+
+    same([ keys %told ], \@is, 'parameters');
+};
+
+subtest 'a zone has room for what is promised' => sub {
+    my %section = directives();
+    my @rows = table($section{llm_zone}{text}, 'size');
+    cmp_ok scalar @rows, '>', 1, 'the table was found';
+
+    my @workers = (1, 4, 16);
+    for my $i (0 .. $#workers) {
+        my $several = LLM::Nginx->new(workers => $workers[$i]);
+        for my $row (@rows) {
+            my $size  = $row->[0];
+            my @names = map { "p$_" } 1 .. $row->[ 1 + $i ];
+            $several->write_conf(
+                http => join "\n", "llm_zone llm:$size;",
+                    (map { "llm_provider $_ { endpoint http://127.0.0.1:9; }" }
+                        @names),
+                    'upstream llm {', (map { "llm_use $_;" } @names), '}',
+            );
+            my ($well, $output) = $several->test_conf;
+            ok $well, "$size, workers: $workers[$i], providers: @names[-1]"
+                or diag($output);
+        }
+    }
+
+    my ($four, $many) = (grep { $_->[0] eq '1m' } @rows)[0]->@[2, 3];
+    like $page{'README.md'},
+        qr/holds $four providers with 4 workers, and\s$many\swith 16 or more/,
+        'README says the same';
 };
 
 subtest 'moments of a commit are the code\'s' => sub {
@@ -192,6 +242,49 @@ subtest 'an operator\'s words are the code\'s' => sub {
         [ slurp("$root/bin/llmctl") =~ /^[A-Z]+=(\d)\b/mg, 0 ], 'told');
 };
 
+subtest 'llmctl, its manual and its page say the same' => sub {
+    my ($usage) = slurp("$root/bin/llmctl") =~ /<<'END'\n(.*?)^END$/ms;
+    my $manual  = slurp("$root/bin/llmctl.1") =~ s/\\-/-/gr;
+
+    my @commands = $usage =~ /^  llmctl (\w+)/mg;
+    cmp_ok scalar @commands, '>', 5, 'the commands were found';
+    same([ $manual =~ /^\.TP\n\.BI? (\w+)(?: |\\|$)/mg ],
+        [ @commands, $usage =~ /\b(\d) \w/g, 'LLMCTL_URL' ],
+        'commands and exit codes');
+    same([ $manual =~ /^\.TP\n\.BI? (--\w+)/mg ],
+        [ $usage =~ /^  (--\w+)/mg ], 'options');
+    like $page{'docs/operations.md'}, qr/`llmctl $_|`--json`|`--url`/, $_
+        for grep { $_ ne 'help' } @commands;
+};
+
+subtest 'statuses of the API are the code\'s' => sub {
+    my %status = (
+        BAD_REQUEST            => 400,
+        FORBIDDEN              => 403,
+        NOT_FOUND              => 404,
+        NOT_ALLOWED            => 405,
+        REQUEST_ENTITY_TOO_LARGE => 413,
+        UNSUPPORTED_MEDIA_TYPE => 415,
+    );
+    my $api = slurp("$root/src/ngx_http_llm_api.c");
+
+    same([ map { $_->[0] }
+        table($page{'docs/errors.md'}, 'The API\'s status') ],
+        [ grep { defined } map { $status{$_} } $api =~ /NGX_HTTP_([A-Z_]+)/g ],
+        'statuses');
+};
+
+subtest 'what a browser is told is the code\'s' => sub {
+    my ($told) = grep { /^Content-Security-Policy/ }
+        blocks('docs/dashboard.md', 'text');
+    my $strings = $code =~ s/"\s*\n\s*"//gr;
+
+    for ($told =~ s/\n\s+/ /gr =~ /^(.+: .+)$/mg) {
+        my ($name, $value) = split /: /, $_, 2;
+        ok $strings =~ /"\Q$name\E"/ && $strings =~ /"\Q$value\E"/, $name;
+    }
+};
+
 subtest 'what is removed from a request is told' => sub {
     my $text = $page{'docs/security.md'};
 
@@ -306,6 +399,36 @@ subtest 'every example of a configuration is one' => sub {
     }
 
     cmp_ok $found, '>', 10, 'there are examples';
+};
+
+subtest 'examples of JSON, of a shell and of PromQL are none with mistakes'
+    => sub {
+    for my $name (@pages) {
+        ok eval { JSON::PP->new->decode($_); 1 }, "$name: JSON" or diag($@)
+            for blocks($name, 'json');
+
+        for my $script (blocks($name, 'sh')) {
+            my $file = $nginx->file('script.sh', $script);
+            is `bash -n '$file' 2>&1`, '', "$name: a shell takes it";
+        }
+    }
+
+  SKIP: {
+        skip 'promtool is not installed', 1
+            if !grep { -x "$_/promtool" } split /:/, $ENV{PATH};
+
+        my @queries = blocks('docs/metrics.md', 'promql');
+        cmp_ok scalar @queries, '>', 2, 'there are queries';
+        my $n     = 0;
+        my $rules = join '', map {
+            '  - record: docs:' . $n++ . "\n    expr: |\n"
+                . s/^/      /mgr . "\n";
+        } map { split /\n(?=\S)/ } @queries;
+        my $file = $nginx->file('rules.yml',
+            "groups:\n- name: docs\n  rules:\n$rules");
+        my $said = `promtool check rules '$file' 2>&1`;
+        is $?, 0, 'promtool takes them' or diag($said);
+    }
 };
 
 subtest 'the quick start is an example, too' => sub {
