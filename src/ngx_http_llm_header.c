@@ -12,6 +12,10 @@
  */
 
 
+static ngx_uint_t ngx_http_llm_header_is_one_of(ngx_str_t *name,
+    ngx_str_t *names);
+
+
 /* in which callers send credentials, or name the account these are for */
 
 ngx_str_t  ngx_http_llm_secret_headers[] = {
@@ -28,16 +32,42 @@ ngx_str_t  ngx_http_llm_secret_headers[] = {
 };
 
 
+/* those of them that are no credentials */
+
+static ngx_str_t  ngx_http_llm_account_headers[] = {
+    ngx_string("X-Goog-User-Project"),
+    ngx_string("OpenAI-Organization"),
+    ngx_string("OpenAI-Project"),
+    ngx_null_string
+};
+
+
 /* Whether callers send credentials in a header of this name. */
 
 ngx_uint_t
 ngx_http_llm_is_secret_header(ngx_str_t *name)
 {
-    ngx_str_t  *secret;
+    return ngx_http_llm_header_is_one_of(name, ngx_http_llm_secret_headers);
+}
 
-    for (secret = ngx_http_llm_secret_headers; secret->len; secret++) {
-        if (secret->len == name->len
-            && ngx_strncasecmp(secret->data, name->data, name->len) == 0)
+
+/* Whether that is a credential, and not the name of an account. */
+
+ngx_uint_t
+ngx_http_llm_is_key_header(ngx_str_t *name)
+{
+    return ngx_http_llm_is_secret_header(name)
+           && !ngx_http_llm_header_is_one_of(name,
+                                             ngx_http_llm_account_headers);
+}
+
+
+static ngx_uint_t
+ngx_http_llm_header_is_one_of(ngx_str_t *name, ngx_str_t *names)
+{
+    for ( /* void */ ; names->len; names++) {
+        if (names->len == name->len
+            && ngx_strncasecmp(names->data, name->data, name->len) == 0)
         {
             return 1;
         }

@@ -14,6 +14,7 @@
 extern ngx_str_t  ngx_http_llm_secret_headers[];
 
 ngx_uint_t ngx_http_llm_is_secret_header(ngx_str_t *name);
+ngx_uint_t ngx_http_llm_is_key_header(ngx_str_t *name);
 ngx_table_elt_t *ngx_http_llm_find_header(ngx_list_t *headers,
     ngx_str_t *name);
 ngx_int_t ngx_http_llm_push_header(ngx_http_request_t *r, const char *name,

@@ -161,6 +161,13 @@ ngx_http_llm_provider_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider)
         return NGX_CONF_ERROR;
     }
 
+    if (provider->client_key) {
+
+        /* whatever else is sent, what a caller sends may be refused */
+
+        provider->own_key = 0;
+    }
+
     provider->limits.rpm = provider->limit.rpm;
     provider->limits.tpm = provider->limit.tpm;
     provider->limits.concurrency = provider->limit.concurrency;
@@ -190,7 +197,7 @@ ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     if (value[2].len && ngx_http_script_variables_count(&value[2]) == 0
-        && ngx_http_llm_is_secret_header(&value[1]))
+        && ngx_http_llm_is_key_header(&value[1]))
     {
         provider->own_key = 1;
     }

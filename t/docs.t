@@ -96,7 +96,7 @@ subtest 'a zone has room for what is promised' => sub {
                     'upstream llm {', (map { "llm_use $_;" } @names), '}',
             );
             my ($well, $output) = $several->test_conf;
-            ok $well, "$size, workers: $workers[$i], providers: @names[-1]"
+            ok $well, "$size, workers: $workers[$i], providers: $names[-1]"
                 or diag($output);
         }
     }

@@ -276,7 +276,8 @@ subtest 'no caller opens a circuit for others' => sub {
     my $gw = gateway(
         providers => [ a => 'circuit failure_threshold=2 failure_rate=1%'
             . ' min_requests=1; model m;',
-            own => 'circuit failure_threshold=1; api_key client;' ],
+            own => 'circuit failure_threshold=1; api_key client;'
+                . ' header OpenAI-Organization org; header Cookie a=b;' ],
         routes    => { llm => 'a', own => 'own' },
         http      => 'client_max_body_size 100k; client_body_timeout 200ms;',
         locations => { '/' => '', '/own/' => 'llm_pass own prefix=/own;' },
