@@ -72,6 +72,11 @@ ngx_http_llm_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     rv = ngx_http_llm_proxy_pass(cf, &value[1]);
 
+    if (rv && rv != NGX_CONF_ERROR && ngx_strcmp(rv, "is duplicate") == 0) {
+        return "is together with \"proxy_pass\": expected \"llm_pass\" alone, "
+               "or \"llm_gate\" with \"proxy_pass\"";
+    }
+
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     llcf->handler = clcf->handler;

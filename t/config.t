@@ -206,7 +206,7 @@ subtest 'twice the same thing' => sub {
         qr/"proxy_pass"/, qr/duplicate/);
     refuses('a proxy_pass and a pass' =>
             conf(pass => 'proxy_pass http://127.0.0.1:9; llm_pass llm;'),
-        qr/"llm_pass"/, qr/duplicate|proxy_pass/);
+        qr/"llm_pass"/, qr/together with "proxy_pass"/, qr/expected/);
     refuses('a status' =>
             conf(server => 'location = /s { llm_status; llm_status; }'),
         qr/"llm_status"/, qr/duplicate/);
