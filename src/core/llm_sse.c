@@ -31,6 +31,11 @@ typedef enum {
 } llm_sse_field_t;
 
 
+static const uint8_t *llm_sse_begin(llm_sse_t *s, const uint8_t *p,
+    const uint8_t *end);
+static const uint8_t *llm_sse_fit(llm_sse_t *s, const uint8_t *p,
+    const uint8_t *end);
+static void llm_sse_parse_kept(llm_sse_t *s);
 static const uint8_t *llm_sse_skip_bom(llm_sse_t *s, const uint8_t *p,
     const uint8_t *end);
 static const uint8_t *llm_sse_line(llm_sse_t *s, const uint8_t *p,
@@ -62,6 +67,7 @@ llm_sse_init(llm_sse_t *s)
 
     s->framed = 0;
     s->frame.pieces[0] = 0;
+    s->kept = 0;
 
     s->cr = false;
     s->bom = 0;
@@ -96,31 +102,21 @@ llm_sse_scan(llm_sse_t *s, const uint8_t *p, size_t len, unsigned *events)
     start = p;
     end = p + len;
 
-    if (s->cr) {
-        s->cr = false;
-
-        if (*p == '\n') {
-            p++;
-
-            if (s->content_end != 0 && s->content_end == s->offset) {
-                s->content_end++;
-            }
-        }
-    }
-
-    if (s->bom < LLM_SSE_BOM_LEN) {
-        p = llm_sse_skip_bom(s, p, end);
-    }
-
+    p = llm_sse_begin(s, p, end);
     first = s->pending ? NULL : p;
-    behind = s->pending ? NULL : llm_sse_frame_match(s, p, end);
+    behind = llm_sse_fit(s, p, end);
 
     if (behind != NULL) {
         s->offset += (uint64_t) (behind - start);
         s->events++;
         s->contents++;
+        s->pending = false;
         *events = LLM_SSE_CONTENT;
         return (size_t) (behind - start);
+    }
+
+    if (s->kept != 0) {
+        p = end;
     }
 
     while (p < end) {
@@ -146,6 +142,73 @@ llm_sse_scan(llm_sse_t *s, const uint8_t *p, size_t len, unsigned *events)
 }
 
 
+/* Behind what belongs to no event: the rest of a CRLF, a byte order mark. */
+static const uint8_t *
+llm_sse_begin(llm_sse_t *s, const uint8_t *p, const uint8_t *end)
+{
+    if (s->cr) {
+        s->cr = false;
+
+        if (*p == '\n') {
+            p++;
+
+            if (s->content_end != 0 && s->content_end == s->offset) {
+                s->content_end++;
+            }
+        }
+    }
+
+    return (s->bom < LLM_SSE_BOM_LEN) ? llm_sse_skip_bom(s, p, end) : p;
+}
+
+
+/*
+ * Behind the event at hand if it is like the one before: it is content.  NULL
+ * also where that is not known yet: then its beginning is kept.
+ */
+static const uint8_t *
+llm_sse_fit(llm_sse_t *s, const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *behind;
+
+    if (s->kept != 0) {
+        behind = llm_sse_frame_join(s, p, end);
+
+        if (behind == NULL) {
+            llm_sse_parse_kept(s);
+        }
+
+        return behind;
+    }
+
+    if (s->pending) {
+        return NULL;
+    }
+
+    behind = llm_sse_frame_match(s, p, end);
+    s->pending = s->kept != 0;
+
+    return behind;
+}
+
+
+/* The event does not fit after all.  Its end is not in what was kept. */
+static void
+llm_sse_parse_kept(llm_sse_t *s)
+{
+    bool whole;
+    const uint8_t *p, *end;
+
+    p = s->bytes;
+    end = p + s->kept;
+    s->kept = 0;
+
+    while (p < end) {
+        p = llm_sse_line(s, p, end, &whole);
+    }
+}
+
+
 bool
 llm_sse_end(llm_sse_t *s, unsigned *events)
 {
@@ -158,6 +221,8 @@ llm_sse_end(llm_sse_t *s, unsigned *events)
     if (!s->pending) {
         return false;
     }
+
+    llm_sse_parse_kept(s);
 
     *events = llm_sse_data_end(s);
     return true;

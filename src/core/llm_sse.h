@@ -6,8 +6,8 @@
  *
  * The bytes are those behind the transfer decoding, in any number of pieces.
  * There is no allocation, and no event is too long: nothing of it is kept but
- * what is found in it, and of content what the next event may have in common
- * with it (llm_sse_frame.h).
+ * what is found in it, of content what the next event may have in common with
+ * it, and the beginning of an event that so far has it (llm_sse_frame.h).
  *
  * Lines and fields: WHATWG HTML, 9.2 "Server-sent events".  Data: one JSON
  * document (llm_json_reader.h) or "[DONE]".  Dialects: the providers'
@@ -64,6 +64,7 @@ typedef struct {
 
 #define LLM_SSE_FRAME 640 /* bytes kept of an event, those of holes left out */
 #define LLM_SSE_HOLES 4
+#define LLM_SSE_KEPT 640 /* bytes of an event that comes in two pieces */
 
 typedef struct {
     uint8_t holes;
@@ -130,6 +131,8 @@ typedef struct {
     llm_json_reader_t reader;
 
     llm_sse_frame_t frame;
+    uint16_t kept; /* bytes of the event at hand that were not parsed yet */
+    uint8_t bytes[LLM_SSE_KEPT];
 } llm_sse_t;
 
 

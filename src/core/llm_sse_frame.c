@@ -16,8 +16,10 @@ typedef enum {
 } llm_sse_hole_kind_t;
 
 
+static const uint8_t *llm_sse_frame_fit(llm_sse_t *s, const uint8_t *p,
+    const uint8_t *end, bool *cut);
 static const uint8_t *llm_sse_frame_string(llm_json_reader_t *r,
-    const uint8_t *p, const uint8_t *end);
+    const uint8_t *p, const uint8_t *end, bool *cut);
 static const uint8_t *llm_sse_frame_number(const uint8_t *p,
     const uint8_t *end);
 
@@ -94,6 +96,56 @@ llm_sse_frame_learn(llm_sse_t *s, const uint8_t *p, size_t len)
 const uint8_t *
 llm_sse_frame_match(llm_sse_t *s, const uint8_t *p, const uint8_t *end)
 {
+    bool cut;
+    size_t n;
+    const uint8_t *behind;
+
+    cut = false;
+    behind = llm_sse_frame_fit(s, p, end, &cut);
+    n = (size_t) (end - p);
+
+    /* the line that a CR ends may be the last one */
+
+    if (cut && n != 0 && n <= LLM_SSE_KEPT && end[-1] != '\r') {
+        memcpy(s->bytes, p, n);
+        s->kept = (uint16_t) n;
+    }
+
+    return behind;
+}
+
+
+const uint8_t *
+llm_sse_frame_join(llm_sse_t *s, const uint8_t *p, const uint8_t *end)
+{
+    bool cut;
+    size_t n;
+    const uint8_t *behind;
+
+    n = (size_t) (end - p);
+
+    if (n > LLM_SSE_KEPT - (size_t) s->kept) {
+        n = LLM_SSE_KEPT - (size_t) s->kept;
+    }
+
+    memcpy(s->bytes + s->kept, p, n);
+    behind = llm_sse_frame_fit(s, s->bytes, s->bytes + s->kept + n, &cut);
+
+    if (behind == NULL) {
+        return NULL;
+    }
+
+    p += behind - (s->bytes + s->kept);
+    s->kept = 0;
+
+    return p;
+}
+
+
+/* As llm_sse_frame_match().  *cut is set where the input ends too early. */
+static const uint8_t *
+llm_sse_frame_fit(llm_sse_t *s, const uint8_t *p, const uint8_t *end, bool *cut)
+{
     size_t n;
     uint8_t i;
     const uint8_t *text;
@@ -112,7 +164,12 @@ llm_sse_frame_match(llm_sse_t *s, const uint8_t *p, const uint8_t *end)
     for (i = 0; /* void */; i++) {
         n = frame->pieces[i];
 
-        if ((size_t) (end - p) < n || memcmp(p, text, n) != 0) {
+        if ((size_t) (end - p) < n) {
+            *cut = memcmp(p, text, (size_t) (end - p)) == 0;
+            return NULL;
+        }
+
+        if (memcmp(p, text, n) != 0) {
             return NULL;
         }
 
@@ -124,14 +181,19 @@ llm_sse_frame_match(llm_sse_t *s, const uint8_t *p, const uint8_t *end)
             return p;
         }
 
+        if (p == end) {
+            *cut = true;
+            return NULL;
+        }
+
         if (frame->kinds[i] == HOLE_NUMBER) {
             p = llm_sse_frame_number(p, end);
 
-        } else if (frame->kinds[i] == HOLE_CONTENT && p < end && *p == '"') {
+        } else if (frame->kinds[i] == HOLE_CONTENT && *p == '"') {
             return NULL;
 
         } else {
-            p = llm_sse_frame_string(&s->reader, p, end);
+            p = llm_sse_frame_string(&s->reader, p, end, cut);
         }
 
         if (p == NULL) {
@@ -143,14 +205,20 @@ llm_sse_frame_match(llm_sse_t *s, const uint8_t *p, const uint8_t *end)
 
 /* Behind the quote that ends the string, or NULL. */
 static const uint8_t *
-llm_sse_frame_string(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end)
+llm_sse_frame_string(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end,
+    bool *cut)
 {
     r->state = ST_STRING;
     r->string = FOR_NOTHING;
 
     p = llm_json_string(r, p, end);
 
-    return (r->state == ST_STRING_END) ? p : NULL;
+    if (r->state == ST_STRING_END) {
+        return p;
+    }
+
+    *cut = (p == end);
+    return NULL;
 }
 
 
@@ -160,7 +228,7 @@ llm_sse_frame_number(const uint8_t *p, const uint8_t *end)
 {
     const uint8_t *start;
 
-    if (p < end && *p == '0') {
+    if (*p == '0') {
         return p + 1;
     }
 

@@ -28,9 +28,17 @@ void llm_sse_frame_learn(llm_sse_t *s, const uint8_t *p, size_t len);
 
 /*
  * At the start of an event: behind it if all of it is in the input and fits
- * the frame, or else NULL.
+ * the frame, or else NULL.  If all of the input fits, but ends before the
+ * event does, it is kept: then ->kept is how long it is.
  */
 const uint8_t *llm_sse_frame_match(llm_sse_t *s, const uint8_t *p,
+    const uint8_t *end);
+
+/*
+ * Where bytes were kept: the same for them and this input, and if that fits,
+ * they are kept no more.  They are not kept a third time.
+ */
+const uint8_t *llm_sse_frame_join(llm_sse_t *s, const uint8_t *p,
     const uint8_t *end);
 
 #endif /* LLM_SSE_FRAME_H */

@@ -146,16 +146,11 @@ assert_same(const result_t *a, const result_t *b)
 }
 
 
-/*
- * How many events of the stream were not parsed.  In the text ' stands for a
- * quote.
- */
-static unsigned
-framed(const char *text)
+/* In the text ' stands for a quote. */
+static size_t
+fill(char *stream, const char *text)
 {
     size_t i, len;
-    char stream[STREAM];
-    result_t whole, bytes;
 
     len = strlen(text);
     assert_true(len < STREAM);
@@ -164,11 +159,68 @@ framed(const char *text)
         stream[i] = (char) (text[i] == '\'' ? '"' : text[i]);
     }
 
+    return len;
+}
+
+
+/* How many events of the stream were not parsed, wherever it is cut in two. */
+static unsigned
+framed(const char *text)
+{
+    size_t i, len;
+    char stream[STREAM];
+    result_t whole, bytes;
+
+    static result_t cut;
+
+    len = fill(stream, text);
+
     scan(&whole, stream, len);
     scan_bytes(&bytes, stream, len);
     assert_same(&whole, &bytes);
 
+    for (i = 0; i < len; i++) {
+        start(&cut);
+        scan_piece(&cut, stream, i);
+        scan_piece(&cut, stream + i, len - i);
+        finish(&cut);
+        assert_same(&cut, &whole);
+        assert_true(cut.s.framed <= whole.s.framed);
+    }
+
     return (unsigned) whole.s.framed;
+}
+
+
+/*
+ * How many events were not parsed of a stream that is this text twice, with
+ * a cut behind so many bytes of the second one, and another one behind more.
+ */
+static unsigned
+framed_cut(const char *text, size_t at, size_t more)
+{
+    size_t len;
+    char stream[STREAM];
+
+    static result_t cut, bytes;
+
+    len = fill(stream, text);
+    fill(stream + len, text);
+
+    at += len;
+    len *= 2;
+    assert_true(at + more <= len);
+
+    start(&cut);
+    scan_piece(&cut, stream, at);
+    scan_piece(&cut, stream + at, more);
+    scan_piece(&cut, stream + at + more, len - at - more);
+    finish(&cut);
+
+    scan_bytes(&bytes, stream, len);
+    assert_same(&cut, &bytes);
+
+    return (unsigned) cut.s.framed;
 }
 
 
@@ -208,6 +260,8 @@ framed_twice(const char *text)
     "'delta':'" content "','logprobs':[],'sequence_number':" number \
     ",'obfuscation':'" padding "'}\n\n"
 
+#define NEWLINE "data: {'choices':[{'text':'\\n'}]}\n\n"
+#define UNICODE "data: {'choices':[{'text':'\\u00e4'}]}\n\n"
 #define NOBODY_KNOWS(value) "data: {'choices':[{'text':'a'}],'x':" value "}\n\n"
 
 
@@ -247,6 +301,58 @@ events_like_the_one_before_are_not_parsed(void **state)
                             "id: 1\nevent: x\n:\ndata:{'choices':[{'text':'b'}]"
                             "}\r\n\r\n"),
         1);
+}
+
+
+static void
+an_event_in_two_pieces_is_not_parsed_either(void **state)
+{
+    size_t at, len;
+    char text[2 * LLM_SSE_KEPT];
+
+    static const char delta[] = DELTA("ab", "10", "xyz");
+    static const char feeds[] = "data:{'choices':[{'text':'a'}]}\r\n\r\n";
+
+    (void) state;
+
+    for (at = 0; at <= sizeof(delta) - 1; at++) {
+        assert_int_equal(framed_cut(delta, at, 0), 1);
+    }
+
+    /* in three, it is; so it is where an escape is cut */
+
+    for (at = 1; at <= sizeof(delta) - 3; at++) {
+        assert_int_equal(framed_cut(delta, at, 1), 0);
+    }
+
+    len = strlen("data: {'choices':[{'text':'");
+
+    assert_int_equal(framed_cut(NEWLINE, len + 1, 0), 1);
+    assert_int_equal(framed_cut(UNICODE, len + 1, 0), 1);
+    assert_int_equal(framed_cut(UNICODE, len + 3, 0), 0);
+    assert_int_equal(framed_cut(UNICODE, len + 6, 0), 1);
+
+    /* an event may end with each CR, as far as one knows */
+
+    len = strlen(feeds);
+
+    assert_int_equal(framed_cut(feeds, len - 4, 0), 1);
+    assert_int_equal(framed_cut(feeds, len - 3, 0), 0);
+    assert_int_equal(framed_cut(feeds, len - 2, 0), 1);
+    assert_int_equal(framed_cut(feeds, len - 1, 0), 0);
+
+    /* as long as can be kept, and one byte longer */
+
+    for (len = LLM_SSE_KEPT; len <= LLM_SSE_KEPT + 1; len++) {
+        snprintf(text, sizeof(text), CHAT("%0*d"),
+            (int) (len - (sizeof(CHAT("")) - 1)), 0);
+        assert_int_equal(strlen(text), len);
+
+        assert_int_equal(framed_cut(text, 1, 0), len == LLM_SSE_KEPT);
+        assert_int_equal(framed_cut(text, 300, 0), len == LLM_SSE_KEPT);
+        assert_int_equal(framed_cut(text, len - 1, 0), len == LLM_SSE_KEPT);
+        assert_int_equal(framed_cut(text, len, 0), 1);
+    }
 }
 
 
@@ -628,6 +734,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(events_like_the_one_before_are_not_parsed),
+        cmocka_unit_test(an_event_in_two_pieces_is_not_parsed_either),
         cmocka_unit_test(any_string_may_be_the_content),
         cmocka_unit_test(a_number_has_to_be_one),
         cmocka_unit_test(what_counts_is_never_passed_over),

@@ -1247,7 +1247,7 @@ a_scanner_is_small_and_used_again(void **state)
 
     (void) state;
 
-    assert_true(sizeof(llm_sse_t) <= 2048);
+    assert_true(sizeof(llm_sse_t) <= 2560);
 
     scan(&r, odd);
     llm_sse_init(&r.s);
