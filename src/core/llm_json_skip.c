@@ -155,6 +155,25 @@ llm_json_take(llm_json_reader_t *r, const uint8_t *p, llm_json_block_t *b,
 }
 
 
+/*
+ * Whether nothing has to be stopped at in 64 bytes, of which the first is not
+ * within an escape: there is only text, and escapes that are the usual ones,
+ * whole, and not one behind the other.
+ */
+LLM_JSON_HOT bool
+llm_json_is_text(const llm_json_block_t *b, uint64_t plain)
+{
+    uint64_t letters;
+    const uint64_t last = UINT64_C(1) << 63;
+
+    letters = b->slash << 1;
+
+    return ((letters & (b->slash | ~b->usual)) | (b->stop & ~letters)
+               | (b->slash & (plain | last)))
+           == 0;
+}
+
+
 /* As llm_json_skip_on(), with blocks as this function sees them. */
 LLM_JSON_HOT const uint8_t *
 llm_json_skip_blocks(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end,
@@ -169,6 +188,12 @@ llm_json_skip_blocks(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end,
 
     while (end - p >= 64) {
         look(&b, p);
+
+        if (llm_json_is_text(&b, plain)) {
+            p += 64;
+            continue;
+        }
+
         llm_json_take(r, p, &b, ~UINT64_C(0));
 
         stops = r->stops | (r->escapes & plain);
