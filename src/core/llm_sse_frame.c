@@ -208,6 +208,21 @@ static const uint8_t *
 llm_sse_frame_string(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end,
     bool *cut)
 {
+    const uint8_t *word;
+
+    /* a token is a short word most often, and no more than that */
+
+    for (word = p; p < end && p - word < 16; p++) {
+
+        if (*p == '"') {
+            return p + 1;
+        }
+
+        if (*p < 0x20 || *p == '\\') {
+            break;
+        }
+    }
+
     r->state = ST_STRING;
     r->string = FOR_NOTHING;
 
