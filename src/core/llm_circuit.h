@@ -354,6 +354,5 @@ void llm_circuit_copy(llm_circuit_t *to, const llm_circuit_t *from);
 const char *llm_circuit_state_name(llm_circuit_state_t state);
 const char *llm_admin_name(llm_admin_t admin);
 const char *llm_reason_name(llm_reason_t reason);
-const char *llm_admission_name(llm_admission_t admission);
 
 #endif /* LLM_CIRCUIT_H */

@@ -352,13 +352,3 @@ llm_reason_name(llm_reason_t reason)
 
     return llm_name(names, 12, reason);
 }
-
-
-const char *
-llm_admission_name(llm_admission_t admission)
-{
-    static const char *const names[] = { "admitted", "open", "half_open",
-        "throttled", "forced", "slow_start" };
-
-    return llm_name(names, 6, admission);
-}

@@ -163,8 +163,6 @@ void llm_limits_use(llm_limits_t *l, llm_window_t *window);
  */
 void llm_limits_copy(llm_limits_t *to, const llm_limits_t *from);
 
-const char *llm_limit_name(llm_limit_t limit);
-
 
 /* Bytes of a window for so many requests a minute; 0 for 0. */
 size_t llm_window_size(uint32_t rpm);
@@ -173,7 +171,11 @@ size_t llm_window_size(uint32_t rpm);
 void llm_window_init(llm_window_t *w, uint32_t rpm);
 
 /* The largest rpm that it has room for. */
-uint64_t llm_window_capacity(const llm_window_t *w);
+static inline uint64_t
+llm_window_capacity(const llm_window_t *w)
+{
+    return (uint64_t) 1 << w->bits;
+}
 
 
 /* Requests in flight, for those who only count. */

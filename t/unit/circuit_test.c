@@ -2929,13 +2929,6 @@ every_state_has_its_name_on_the_status_page(void **state)
     assert_string_equal(llm_reason_name(LLM_REASON_TTL), "ttl");
     assert_string_equal(llm_reason_name(LLM_REASON_PROBED), "probe_succeeded");
     assert_string_equal(llm_reason_name(LLM_REASON_OFF), "off");
-    assert_string_equal(llm_admission_name(LLM_ADMITTED), "admitted");
-    assert_string_equal(llm_admission_name(LLM_REFUSED_OPEN), "open");
-    assert_string_equal(llm_admission_name(LLM_REFUSED_HALF_OPEN), "half_open");
-    assert_string_equal(llm_admission_name(LLM_REFUSED_THROTTLED), "throttled");
-    assert_string_equal(llm_admission_name(LLM_REFUSED_FORCED), "forced");
-    assert_string_equal(llm_admission_name(LLM_REFUSED_SLOW_START),
-        "slow_start");
     assert_string_equal(llm_reason_name((llm_reason_t) 99), "unknown");
 }
 
