@@ -580,7 +580,7 @@ subtest 'who came first is served first, over all workers' => sub {
     plan skip_all => 'one worker' if !$gw->nginx->has_master;
 
     my @on = map { [ connections($gw, 2) ] } 1 .. 3;
-    $one->behave({ delay => 0.3 }, { delay => CALL });
+    $one->behave({ delay => 2 }, { delay => CALL });
     $on[0][0]->start(POST => '/one' . CHAT . '?0', json => { model => 'm' });
     $one->wait_requests(1);
     my @waiters = map { waiter_on($gw, @$_) }
