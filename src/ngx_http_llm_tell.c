@@ -378,8 +378,8 @@ ngx_http_llm_tell_give_up(ngx_http_llm_receiver_t *receiver, const char *why)
     receiver->tries = 0;
 
     ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
-                  "llm: alert to \"%V\" failed: %s; %ui events are not told",
-                  &receiver->name, why, n);
+                  "llm: alert to \"%V\" failed: %s; %ui event%s not told",
+                  &receiver->name, why, n, n == 1 ? " is" : "s are");
 }
 
 

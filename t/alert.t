@@ -333,7 +333,7 @@ subtest 'a refusal for good, or a redirect, is given up' => sub {
         my ($gw, $hook) = gateway(providers => [ a => $LONG, b => '' ]);
         $hook->behave($step);
         fail_once($gw, 'a');
-        my $told = "it answers $step->{status}; 1 events are not told";
+        my $told = "it answers $step->{status}; 1 event is not told";
         ok $gw->nginx->wait_log(
             qr/\[error\].* llm: alert to "\S+" failed: $told/, PATIENCE), $told;
         is_deeply [ map { $_->{uri} } $hook->requests ],
@@ -464,7 +464,7 @@ subtest 'the URL is in no log and on no page' => sub {
 
     $hook->behave({ status => 404 });
     fail_once($other, 'b');
-    ok $other->nginx->wait_log(qr/are not told/, PATIENCE);
+    ok $other->nginx->wait_log(qr/not told/, PATIENCE);
     unlike $other->nginx->error_log, qr/s3cret/, 'log';
     unlike JSON::PP::encode_json($other->status), qr/s3cret/, 'status';
     $_->done for $gw, $other;
