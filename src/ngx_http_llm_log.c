@@ -25,7 +25,8 @@ static struct {
 } ngx_http_llm_log_words[] = {
     { ngx_string("circuits"), offsetof(ngx_http_llm_log_t, circuits) },
     { ngx_string("attempts"), offsetof(ngx_http_llm_log_t, attempts) },
-    { ngx_string("operator"), offsetof(ngx_http_llm_log_t, operator) }
+    { ngx_string("operator"), offsetof(ngx_http_llm_log_t, operator) },
+    { ngx_string("probes"), offsetof(ngx_http_llm_log_t, probes) }
 };
 
 
@@ -40,7 +41,7 @@ static struct {
 };
 
 
-/* llm_log [circuits=LEVEL] [attempts=LEVEL] [operator=LEVEL] */
+/* llm_log [circuits=LEVEL] [attempts=LEVEL] [operator=LEVEL] [probes=LEVEL] */
 
 char *
 ngx_http_llm_log(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
@@ -129,7 +130,8 @@ ngx_http_llm_log_word(ngx_conf_t *cf, ngx_http_llm_log_t *log,
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "invalid parameter \"%V\" in \"llm_log\": expected "
-                       "\"circuits=\", \"attempts=\" or \"operator=\"", word);
+                       "\"circuits=\", \"attempts=\", \"operator=\" or "
+                       "\"probes=\"", word);
 
     return NGX_CONF_ERROR;
 }
@@ -141,6 +143,7 @@ ngx_http_llm_merge_log(ngx_http_llm_log_t *prev, ngx_http_llm_log_t *conf)
     conf->circuits = conf->circuits ? conf->circuits : prev->circuits;
     conf->attempts = conf->attempts ? conf->attempts : prev->attempts;
     conf->operator = conf->operator ? conf->operator : prev->operator;
+    conf->probes = conf->probes ? conf->probes : prev->probes;
 }
 
 
@@ -162,6 +165,13 @@ ngx_uint_t
 ngx_http_llm_log_operator(ngx_http_request_t *r)
 {
     return ngx_http_llm_log_level(ngx_http_llm_log_conf(r)->operator);
+}
+
+
+ngx_uint_t
+ngx_http_llm_log_probes(void)
+{
+    return ngx_http_llm_log_level(ngx_http_llm_log_conf(NULL)->probes);
 }
 
 

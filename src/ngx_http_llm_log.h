@@ -17,6 +17,7 @@ typedef struct {
     ngx_uint_t                    circuits;
     ngx_uint_t                    attempts;
     ngx_uint_t                    operator;
+    ngx_uint_t                    probes;
     ngx_uint_t                    set;
 } ngx_http_llm_log_t;
 
@@ -30,6 +31,7 @@ void ngx_http_llm_merge_log(ngx_http_llm_log_t *prev,
 ngx_uint_t ngx_http_llm_log_circuits(ngx_http_request_t *r);
 ngx_uint_t ngx_http_llm_log_attempts(ngx_http_request_t *r);
 ngx_uint_t ngx_http_llm_log_operator(ngx_http_request_t *r);
+ngx_uint_t ngx_http_llm_log_probes(void);
 
 
 #endif /* _NGX_HTTP_LLM_LOG_H_INCLUDED_ */

@@ -163,7 +163,7 @@ ngx_http_llm_probe_expected(ngx_http_llm_probe_t *probe, ngx_uint_t status)
 }
 
 
-/* News are warnings, what is said again is not. */
+/* News, and what is said again. */
 
 static void
 ngx_http_llm_probe_tell(ngx_http_llm_probe_t *probe,
@@ -197,7 +197,7 @@ ngx_http_llm_probe_tell(ngx_http_llm_probe_t *probe,
                          &probe->expect);
     }
 
-    level = NGX_LOG_WARN;
+    level = ngx_http_llm_log_probes();
 
     if (last->result == before->result && last->status == before->status
         && (last->result != LLM_PROBE_FAILURE || last->fault == before->fault))

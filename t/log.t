@@ -107,6 +107,38 @@ subtest 'an if has those of its location' => sub {
 };
 
 
+subtest 'of probes only news has it, and a refused key is an error' => sub {
+    my $gw = gateway(http => 'llm_log probes=notice;', providers =>
+        [ a => 'probe interval=200ms timeout=2s;' ]);
+    my $told = sub {
+        my ($level, $what) = @_;
+        return scalar(() = $gw->nginx->error_log
+            =~ /\[\Q$level\E] .* llm: probe of provider "a": $what/g);
+    };
+    my $probes = sub {
+        my $n = 0;
+        $n += $_ for values %{ $gw->status('a')->{probe}{total} };
+        return $n;
+    };
+
+    ok $gw->wait_for(sub { $told->(info => 'success') }, 20),
+        'that all is well is none';
+    $gw->provider('a')->behave_at('/models', 503);
+    ok $gw->wait_for(sub { $told->(notice => 'failure: status 503') }, 20),
+        'a failure';
+    my $now = $probes->();
+    ok $gw->wait_for(sub { $probes->() >= $now + 3 }, 20);
+    is $told->(notice => 'failure'), 1, 'once';
+    cmp_ok $told->(info => 'failure'), '>=', 1, 'the others are not loud';
+    $gw->provider('a')->behave_at('/models', 200);
+    ok $gw->wait_for(sub { $told->(notice => 'success') }, 20), 'its end';
+    $gw->provider('a')->behave_at('/models', 401);
+    ok $gw->wait_for(sub { $told->(error => 'credential') }, 20), 'the key';
+    is $told->(warn => ''), 0, 'nothing is a warning';
+    $gw->done;
+};
+
+
 subtest 'mistakes are told' => sub {
     my $gw = gateway(start => 0);
 
@@ -118,7 +150,7 @@ subtest 'mistakes are told' => sub {
         [ 'attempts=off', 'invalid level "off" of "attempts" in "llm_log"' ],
         [ 'circuits=warn circuits=info', 'duplicate "circuits" in "llm_log"' ],
         [ 'requests=warn', 'invalid parameter "requests=warn" in "llm_log":'
-            . ' expected "circuits=", "attempts=" or "operator="' ],
+            . ' expected "circuits=", "attempts=", "operator=" or' ],
         [ 'circuits=warn; llm_log attempts=warn',
             '"llm_log" directive is duplicate' ],
     ) {
