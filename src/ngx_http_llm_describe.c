@@ -178,6 +178,7 @@ static json_t *
 ngx_http_llm_describe_file(ngx_http_llm_main_conf_t *mcf)
 {
     json_t     *o;
+    uint64_t    now, current;
     ngx_err_t   err;
 
     if (mcf->state.len == 0) {
@@ -185,11 +186,18 @@ ngx_http_llm_describe_file(ngx_http_llm_main_conf_t *mcf)
     }
 
     err = mcf->sh->state.error;
+    current = mcf->sh->state.current;
+    now = ngx_http_llm_wall_clock();
 
     o = json_object();
 
     ngx_http_llm_set(o, "written",
                      ngx_http_llm_tree_time(mcf->sh->state.written));
+    ngx_http_llm_set(o, "age",
+                     current ? ngx_http_llm_tree_seconds(now - ngx_min(now,
+                                                                     current))
+                             : json_null());
+    ngx_http_llm_set(o, "failures", json_integer(mcf->sh->state.failures));
     ngx_http_llm_set(o, "error",
                      err ? json_string(strerror(err)) : json_null());
 

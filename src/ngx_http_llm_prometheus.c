@@ -92,6 +92,14 @@ static ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
       { "version", "nginx" }, NULL,
       "Versions of the module and of nginx.", 0, NULL },
 
+    { "llm_state_age_seconds", "gauge", NULL, "zone.state.age",
+      { NULL }, NULL,
+      "How long ago the state file last held all there was.", 0, NULL },
+
+    { "llm_state_failures_total", "counter", NULL, "zone.state.failures",
+      { NULL }, NULL,
+      "Times that the state file could not be written.", 0, NULL },
+
     { "llm_requests_total", "counter", "routes", "outcomes",
       { "route", "outcome" }, NULL,
       "Requests that are over, by how they ended.", 0, NULL },
@@ -250,6 +258,8 @@ static ngx_int_t
 ngx_http_llm_prometheus_head(ngx_http_llm_page_t *page, json_t *tree)
 {
     ngx_uint_t                  i;
+    ngx_http_llm_metric_t      *metric;
+    ngx_http_llm_sample_t       sample;
     ngx_http_llm_prometheus_t  *texts;
 
     texts = ngx_pcalloc(page->text.pool, sizeof(ngx_http_llm_prometheus_t));
@@ -261,10 +271,25 @@ ngx_http_llm_prometheus_head(ngx_http_llm_page_t *page, json_t *tree)
 
     for (i = 0; i < NGX_HTTP_LLM_METRICS; i++) {
 
+        metric = &ngx_http_llm_metrics[i];
+
         texts->texts[i].pool = page->text.pool;
 
-        if (ngx_http_llm_prometheus_help(&texts->texts[i],
-                                         &ngx_http_llm_metrics[i])
+        if (ngx_http_llm_prometheus_help(&texts->texts[i], metric) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (metric->list || metric->path == NULL) {
+            continue;
+        }
+
+        sample.text = &texts->texts[i];
+        sample.metric = metric;
+        sample.nvalues = 0;
+
+        if (ngx_http_llm_prometheus_value(&sample,
+                                     ngx_http_llm_prometheus_find(tree,
+                                                             metric->path))
             != NGX_OK)
         {
             return NGX_ERROR;
@@ -428,20 +453,24 @@ ngx_http_llm_prometheus_end(ngx_http_llm_page_t *page)
 }
 
 
-/* a member, or OBJECT.MEMBER */
+/* a member, or OBJECT.MEMBER, or OBJECT.OBJECT.MEMBER */
 
 static json_t *
 ngx_http_llm_prometheus_find(json_t *tree, const char *path)
 {
     const char  *dot;
 
-    dot = ngx_strchr(path, '.');
+    for ( ;; ) {
 
-    if (dot == NULL) {
-        return json_object_get(tree, path);
+        dot = ngx_strchr(path, '.');
+
+        if (dot == NULL) {
+            return json_object_get(tree, path);
+        }
+
+        tree = json_object_getn(tree, path, dot - path);
+        path = dot + 1;
     }
-
-    return json_object_get(json_object_getn(tree, path, dot - path), dot + 1);
 }
 
 
@@ -592,7 +621,10 @@ ngx_http_llm_prometheus_sample(ngx_http_llm_sample_t *sample,
         *p++ = '"';
     }
 
-    *p++ = '}';
+    if (sample->nvalues || le) {
+        *p++ = '}';
+    }
+
     *p++ = ' ';
     p = ngx_cpymem(p, number->data, number->len);
     *p++ = '\n';

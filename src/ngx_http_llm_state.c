@@ -148,6 +148,7 @@ ngx_http_llm_state_load(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf)
     }
 
     mcf->sh->state.owner = ngx_http_llm_wall_clock();
+    mcf->sh->state.current = mcf->sh->state.owner;
 
     len = ngx_http_llm_file_read(&mcf->state, &text,
                                  NGX_HTTP_LLM_STATE_SIZE_MAX, cycle->log);

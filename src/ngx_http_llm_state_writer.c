@@ -257,6 +257,7 @@ ngx_http_llm_state_write(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log,
     }
 
     if (mine && !always && !writer->failing && crc == writer->crc) {
+        mcf->sh->state.current = ngx_http_llm_wall_clock();
         goto done;
     }
 
@@ -280,6 +281,7 @@ ngx_http_llm_state_write(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log,
 
     mcf->sh->state.error = 0;
     mcf->sh->state.written = ngx_http_llm_wall_clock();
+    mcf->sh->state.current = mcf->sh->state.written;
 
 done:
 
@@ -428,6 +430,12 @@ ngx_http_llm_state_failed(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log,
     writer->err = error->err;
 
     mcf->sh->state.error = error->err;
+
+    (void) ngx_atomic_fetch_add(&mcf->sh->state.failures, 1);
+
+    if (mcf->sh->state.current == 0) {
+        mcf->sh->state.current = ngx_http_llm_wall_clock();
+    }
 }
 
 

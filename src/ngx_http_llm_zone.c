@@ -26,7 +26,7 @@
  */
 
 
-#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d0b
+#define NGX_HTTP_LLM_LAYOUT     0x6c6c6d0c
 #define NGX_HTTP_LLM_MAX_SLOTS  64
 
 
@@ -340,6 +340,8 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
 
     mcf->sh->state.owner = from->state.owner + 1;
     mcf->sh->state.written = from->state.written;
+    mcf->sh->state.current = from->state.current;
+    mcf->sh->state.failures = from->state.failures;
     mcf->sh->state.error = from->state.error;
 
     for (old = from->records; old; old = old->next) {

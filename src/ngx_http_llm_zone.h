@@ -86,6 +86,8 @@ typedef struct {
         ngx_atomic_t              writer;         /* pid; 0: nobody writes */
         ngx_atomic_t              owner;          /* the larger one owns it */
         ngx_atomic_t              written;        /* ms since 1970; 0: never */
+        ngx_atomic_t              current;        /* ms; held all there was */
+        ngx_atomic_t              failures;
         ngx_atomic_t              error;          /* errno; 0: none */
     } state;
 

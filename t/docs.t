@@ -327,7 +327,7 @@ subtest 'every metric is explained, and no other' => sub {
 
     my %is;
     while ($table =~ /\{\s*"(\w+)",\s*"(\w+)",\s*(?:NULL|"[\w.]+"),
-        \s*(?:NULL|"[\w.]+"),\s*\{\s*("[^}]*)\}/gx)
+        \s*(?:NULL|"[\w.]+"),\s*\{\s*(NULL|"[^}]*)\s*\}/gx)
     {
         my ($name, $type, $labels) = ($1, $2, $3);
         $is{"$name, $type, " . join ', ', $labels =~ /"(\w+)"/g} = 1;
@@ -647,6 +647,8 @@ sub numbers {
     my ($table) = $code =~ /ngx_http_llm_${name}_words\[\] = \{(.*?)\n\};/s;
     my %number;
 
+    return levels($table) if $name eq 'log';
+
     while ($table =~ /ngx_string\("(\w+)"\),\s*NGX_HTTP_LLM_WORD_(\w+),
         \s*offsetof\([^)]*\),\s*(\d+),\s*(\w+),\s*(\w+),\s*([01])\s*\}/gx)
     {
@@ -666,6 +668,18 @@ sub numbers {
             : "$min to $max, $default";
     }
     return %number;
+}
+
+
+# of llm_log, whose words have levels
+sub levels {
+    my ($table) = @_;
+
+    my ($known) = $code =~ /ngx_http_llm_log_levels\[\] = \{(.*?)\n\};/s;
+    my ($default) = $code =~ /define NGX_HTTP_LLM_LOG_DEFAULT\s+NGX_LOG_(\w+)/;
+    my $levels = join ', ', $known =~ /"(\w+)"/g;
+
+    return map { $_ => "$levels, " . lc $default } $table =~ /"(\w+)"/g;
 }
 
 

@@ -13,6 +13,7 @@ use JSON::PP ();
 use LLM::Gateway;
 use LLM::HTTP;
 use LLM::Port;
+use LLM::Provider;
 use POSIX ();
 use Test::More;
 
@@ -56,10 +57,16 @@ subtest 'promtool finds nothing wrong' => sub {
 };
 
 
+my $hook = LLM::Provider->new(name => 'hook');
+$hook->behave({ status => 204, body => '' });
+
 my $gw = LLM::Gateway->new(
     workers   => 2,
+    zone      => '1m state=state',
+    http      => 'llm_alert ' . $hook->url . '/ interval=0;',
     providers => [
-        openai   => 'circuit failure_threshold=5; price 2 8;',
+        openai   => 'circuit failure_threshold=5 open=10m; price 2 8;'
+            . 'probe interval=500ms;',
         deepseek => 'price 0.28 0.42; timeout idle=200ms;',
     ],
     server    => 'location = /metrics { llm_status format=prometheus;'
@@ -178,6 +185,14 @@ subtest 'what it reads is what happened' => sub {
     scraped('llm_first_token_seconds_count{provider="openai"}', 10);
     scraped('llm_attempt_duration_seconds_count{provider="openai"}', 30);
     scraped('sum(llm_in_flight)', 0);
+    scraped('llm_addresses{provider="openai"}', 1);
+    scraped('llm_alerts_total{result="delivered"}', 1, 'it was told');
+    scraped('llm_state_failures_total', 0);
+    ok $gw->wait_for(sub {
+        (value('llm_probe_total{result="failure"}') // 0) > 0
+            && (value('llm_probe_total{result="success"}') // 0) > 0;
+    }, PATIENCE), 'probes before, and while it is out';
+    cmp_ok value('llm_state_age_seconds'), '<', PATIENCE, 'the file is written';
 
     my %status = map { $_->{name} => $_ } @{ $gw->status->{providers} };
     for my $name (qw(openai deepseek)) {

@@ -469,6 +469,10 @@ subtest 'a place that is lost and comes back' => sub {
     is $gw->ask->header('x-llm-provider'), 'b' for 1 .. 3;
     ok $gw->nginx->wait_log(qr/\[error\].*not saved: open\(\)/);
     like $gw->status->{zone}{state}{error}, qr/No such file/;
+    ok $gw->wait_for(sub { $gw->status->{zone}{state}{failures} >= 2 }, 30),
+        'each try counts';
+    ok $gw->wait_for(sub { $gw->status->{zone}{state}{age} > 6 }, 30),
+        'a crash now would cost some seconds';
 
     rename "$state.gone", $state or die $!;
     ok $gw->nginx->wait_log(qr/is written again/, 30);
