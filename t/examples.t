@@ -13,6 +13,7 @@ use JSON::PP ();
 use LLM::HTTP;
 use LLM::Nginx;
 use LLM::Provider;
+use LLM::TLS;
 use List::Util qw(max);
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -45,6 +46,82 @@ subtest 'the page tells of every file, and what is in it' => sub {
     }
     is_deeply [ grep { !-e "$root/examples/$_" }
         $page =~ /\]\((?!http)([^)#]+)/g ], [], 'links lead somewhere';
+};
+
+subtest 'production.conf' => sub {
+    my $tls  = LLM::TLS->new('llm.example.com');
+    my $hook = LLM::Provider->new(name => 'hook');
+    $hook->behave({ status => 200, body => 'ok' });
+    start('production.conf', sub {
+        s{file:/etc/nginx/keys/slack-webhook}{$hook->url . '/hook'}e;
+        s{file:(/etc/nginx/keys/(\w+))}{"file:" . $nginx->file("keys/$2",
+            "the-key-of-$2\n")}ge;
+        s{/etc/nginx/keys/callers.map}{$nginx->file('callers.map',
+            qq("Bearer alices-secret" alice;\n))}e;
+        s{/etc/nginx/tls/llm.example.com.crt}{$tls->cert}e;
+        s{/etc/nginx/tls/llm.example.com.key}{$tls->key}e;
+        s{/var/lib/nginx/llm/}{{{prefix}}/};
+        s{listen 443 }{listen 127.0.0.1:{{port:tls}} };
+    }, workers => 2);
+
+    my $gateway = 'https://127.0.0.1:' . $nginx->port('tls');
+    my $call = sub {
+        my ($method, $uri, %more) = @_;
+        return LLM::HTTP->new($gateway, ca => $tls->ca,
+            sni => 'llm.example.com')->request($method => $uri, close => 1,
+            headers => { authorization => 'Bearer alices-secret' }, %more);
+    };
+    my $chat = sub {
+        return $call->(POST => CHAT, json => prompt('Hello'), @_);
+    };
+
+    ok wait_for(sub {
+        (status('gemini')->{probe}{result} // '') eq 'success';
+    }), 'providers are probed';
+
+    is from($chat->()), 'openai', 'a caller with a key';
+    my ($got) = grep { $_->{method} eq 'POST' } $provider{openai}->requests;
+    is $got->{headers}{authorization}[0], 'Bearer the-key-of-openai';
+    for my $uri (CHAT, '/v1/models', '/batch/v1/chat/completions') {
+        is $call->(GET => $uri, headers => {})->status, 401,
+            "$uri: nobody else";
+    }
+    is_deeply [ sort map { $_->{id} }
+        @{ $call->(GET => '/v1/models')->json->{data} } ],
+        [qw(gpt-4.1 gpt-4.1-mini)], 'the models';
+    is $call->(GET => $_)->status, 404, "callers have no $_"
+        for qw(/status /metrics /llm/providers);
+    is from($call->(POST => '/batch/v1/chat/completions',
+        json => prompt('Hello'))), 'deepseek', 'a batch goes to the cheapest';
+
+    my ($line) = grep { /alice/ } split /\n/, logged('llm.log');
+    is JSON::PP::decode_json($line)->{provider}, 'openai', 'the log';
+    unlike logged('llm.log'), qr/secret/, 'has no key';
+
+    $provider{openai}->behave(503);
+    is from($chat->()), 'gemini', 'who stands in';
+    ($got) = grep { $_->{method} eq 'POST' } $provider{gemini}->requests;
+    is JSON::PP::decode_json($got->{body})->{model}, 'gemini-2.5-pro',
+        'with its own model';
+    $provider{gemini}->behave(503);
+    is from($chat->()), 'deepseek', 'and behind it';
+
+    # what operators see
+    ok wait_for(sub { $chat->(); status('openai')->{state} eq 'open' });
+    like $nginx->client->get('/metrics')->body,
+        qr/^llm_circuit_state\{provider="openai",state="open"} 1$/m;
+    is $nginx->client->post('/llm/providers/deepseek', { action => 'observe' })
+        ->status, 200, 'an order';
+    ok wait_for(sub {
+        grep { $_->{body} =~ /openai.*is out of service/ } $hook->requests;
+    }), 'people are told';
+
+    # over a restart
+    $nginx->quit;
+    $nginx->start;
+    is status('openai')->{state}, 'open', 'it goes on where it was';
+    is status('deepseek')->{admin}, 'observe';
+    the_end();
 };
 
 subtest 'tiers.conf' => sub {
