@@ -4,6 +4,10 @@
 
 #include <string.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "llm_json_string.h"
 #include "llm_sse_frame.h"
 #include "llm_sse_table.h"
@@ -20,6 +24,7 @@ static const uint8_t *llm_sse_frame_fit(llm_sse_t *s, const uint8_t *p,
     const uint8_t *end, bool *cut);
 static const uint8_t *llm_sse_frame_string(llm_json_reader_t *r,
     const uint8_t *p, const uint8_t *end, bool *cut);
+static const uint8_t *llm_sse_frame_word(const uint8_t *p, const uint8_t *end);
 static const uint8_t *llm_sse_frame_number(const uint8_t *p,
     const uint8_t *end);
 
@@ -208,19 +213,12 @@ static const uint8_t *
 llm_sse_frame_string(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end,
     bool *cut)
 {
-    const uint8_t *word;
+    const uint8_t *behind;
 
-    /* a token is a short word most often, and no more than that */
+    behind = llm_sse_frame_word(p, end);
 
-    for (word = p; p < end && p - word < 16; p++) {
-
-        if (*p == '"') {
-            return p + 1;
-        }
-
-        if (*p < 0x20 || *p == '\\') {
-            break;
-        }
+    if (behind != NULL) {
+        return behind;
     }
 
     r->state = ST_STRING;
@@ -233,6 +231,37 @@ llm_sse_frame_string(llm_json_reader_t *r, const uint8_t *p, const uint8_t *end,
     }
 
     *cut = (p == end);
+    return NULL;
+}
+
+
+/* The same where there are less than 16 bytes before it, and all are plain. */
+static const uint8_t *
+llm_sse_frame_word(const uint8_t *p, const uint8_t *end)
+{
+#if defined(__SSE2__)
+    int hits;
+    __m128i v, quote, slash, control;
+
+    if (end - p < 16) {
+        return NULL;
+    }
+
+    v = _mm_loadu_si128((const __m128i *) (const void *) p);
+    quote = _mm_cmpeq_epi8(v, _mm_set1_epi8('"'));
+    slash = _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'));
+    control = _mm_cmpeq_epi8(v, _mm_min_epu8(v, _mm_set1_epi8(0x1f)));
+    hits = _mm_movemask_epi8(_mm_or_si128(_mm_or_si128(quote, slash), control));
+
+    if (hits != 0) {
+        p += __builtin_ctz((unsigned) hits);
+        return (*p == '"') ? p + 1 : NULL;
+    }
+#else
+    (void) p;
+    (void) end;
+#endif
+
     return NULL;
 }
 
