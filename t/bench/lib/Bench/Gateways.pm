@@ -93,6 +93,7 @@ sub stock_conf {
         proxy_set_header    Connection "";
         proxy_set_header    Host 127.0.0.1:$provider_port;
         proxy_set_header    Authorization "Bearer sk-the-providers-key";
+        proxy_next_upstream error timeout http_503 non_idempotent;
 
         location /v1/      { proxy_pass http://provider; }
         location /renamed/ { proxy_pass http://provider/v1/; }
@@ -100,10 +101,8 @@ sub stock_conf {
         location /streams/ { proxy_pass http://streams/v1/; }
         location /broken/  { return 503; }
 
-        location ~ ^/(failing|refusing)/ {
-            proxy_pass http://\$1;
-            proxy_next_upstream error timeout http_503 non_idempotent;
-        }
+        location /failing/  { proxy_pass http://failing; }
+        location /refusing/ { proxy_pass http://refusing; }
     }
 CONF
 }
