@@ -653,8 +653,8 @@ subtest 'a pause ends, whatever nginx has for connecting' => sub {
 };
 
 subtest 'and it ends with the deadline, once' => sub {
-    my $gw = paused('llm_retry rounds=2 base=300ms jitter=0;'
-        . ' llm_deadline 400ms;');
+    my $gw = paused('llm_retry rounds=2 base=700ms jitter=0;'
+        . ' llm_deadline 1500ms;');
     $gw->provider('a')->behave(500);
     my $http = $gw->call;
     ok $gw->wait_for(sub { $gw->nginx->error_log =~ /next after a pause/ });
@@ -662,7 +662,7 @@ subtest 'and it ends with the deadline, once' => sub {
     # a worker that is late finds both of them over
     my ($worker) = $gw->nginx->workers;
     kill STOP => $worker;
-    sleep 0.5;
+    sleep 1.6;
     kill CONT => $worker;
     is $http->finish->status, 504;
     is $gw->moved, 'a failed=1';
@@ -670,17 +670,17 @@ subtest 'and it ends with the deadline, once' => sub {
 };
 
 subtest 'the time of a caller is none of a provider' => sub {
-    my $gw = paused('llm_deadline 500ms;');
-    $gw->provider('a')->behave({ delay => 0.2 });
+    my $gw = paused('llm_deadline 2s;');
+    $gw->provider('a')->behave({ delay => 0.5 });
     my $r = $gw->ask(CHAT, undef,
-        chunked => ['{"model":', \0.4, '"m"}']);
+        chunked => ['{"model":', \1.8, '"m"}']);
     is $r->status, 200, 'a slow upload';
     is $gw->moved, 'a successful=1';
 
     $gw->provider('a')->behave({ events =>
         [ (token() x 70_000), "data: [DONE]\n\n" ] });
     my $http = $gw->call(CHAT, { model => 'm', stream => \1 });
-    sleep 0.8;
+    sleep 2.5;
     ok !$http->finish->complete, 'a slow download';
     is $gw->moved, 'a successful=1', 'breaks off, and counts as nothing';
     $gw->done;
@@ -745,7 +745,7 @@ sub tls_gateway {
     my ($tls, $ca) = @_;
 
     my $gw = LLM::Gateway->new(
-        providers => [ a => "$NEVER $TIMES", b => '' ],
+        providers => [ a => "$NEVER timeout connect=2s;", b => '' ],
         http => 'proxy_ssl_trusted_certificate ' . ($ca // $tls->ca) . ';',
         sources => { a => LLM::Provider->new(name => 'a', tls => $tls) },
     );

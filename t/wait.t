@@ -19,14 +19,15 @@ use POSIX ();
 use constant {
     CHAT => '/v1/chat/completions',
     CALL => 0.1,                        # how long a call takes, seconds
+    LAG  => $ENV{LLM_SANITIZE} || $ENV{LLM_VALGRIND} ? 5 : 0.5,
     HZ   => POSIX::sysconf(POSIX::_SC_CLK_TCK()),
 };
 
 # each route has a location of its name
 
 my %ROUTES = (
-    one      => 'llm_use one; llm_wait 5s;',
-    again    => 'llm_use one; llm_wait 5s; keepalive 4;',
+    one      => 'llm_use one; llm_wait 30s;',
+    again    => 'llm_use one; llm_wait 30s; keepalive 4;',
     few      => 'llm_use one; llm_wait 5s queue=2;',
     short    => 'llm_use one; llm_wait 300ms;',
     tiny     => 'llm_use one; llm_wait 5ms;',
@@ -293,7 +294,7 @@ subtest 'an open circuit that is due in time' => sub {
 
     my @requests = $sick->requests;
     cmp_ok $requests[1]{time}, '>=', $due - 0.01, 'not before';
-    cmp_ok $requests[1]{time}, '<=', $due + 0.3,  'and soon';
+    cmp_ok $requests[1]{time}, '<=', $due + LAG,  'and soon';
     cmp_ok $requests[2]{time}, '>=', $requests[1]{time} + CALL,
         'one probe at a time';
     is order($sick), '0 1 2 3';
@@ -320,7 +321,7 @@ subtest 'a provider that wants a pause' => sub {
     is call($gw, 'busy', 1)->finish->status, 200;
     my @at = map { $_->{time} } $busy->requests;
     cmp_ok $at[1] - $at[0], '>=', 0.98;
-    cmp_ok $at[1] - $at[0], '<=', 1.5;
+    cmp_ok $at[1] - $at[0], '<=', 1 + LAG;
     $gw->moved;
 };
 
@@ -591,8 +592,8 @@ subtest 'who came first is served first, over all workers' => sub {
 
     my @at = sort { $a <=> $b } map { $_->{time} } $one->requests;
     my @pauses = map { $at[$_] - $at[$_ - 1] - CALL } 2 .. 4;
-    cmp_ok min(@pauses), '<', 0.06, 'soon after the other worker is done';
-    cmp_ok max(@pauses), '<', 0.5;
+    cmp_ok min(@pauses), '<', LAG / 8, 'soon after the other worker is done';
+    cmp_ok max(@pauses), '<', LAG;
     $gw->moved;
 };
 
@@ -637,7 +638,7 @@ subtest 'a worker dies with calls, and with callers who wait' => sub {
     kill KILL => $pid;
     is $lives->finish->status, 200, 'the others get its place';
     is order($one), '0 2';
-    cmp_ok $lives->answer->time, '<', 3;
+    cmp_ok $lives->answer->time, '<', 6 * LAG;
     $gw->moved;
     $gw->done;
 };
@@ -652,7 +653,7 @@ subtest 'four workers, many callers' => sub {
     is scalar(grep { $_->status == 200 } @answers), 60;
     is most(0.02, $one->requests), 1;
     my @late = sort { $a <=> $b } map { $_->time } @answers;
-    cmp_ok $late[-1], '<', 5;
+    cmp_ok $late[-1], '<', 10 * LAG;
 
     # two workers may ask for the same place: one is refused, and waits on
     like $gw->moved, qr/^one successful=60(?: rejected=\d+)?$/;
@@ -697,7 +698,7 @@ subtest 'who waits longer than worker_shutdown_timeout' => sub {
     my $waiter = waiter($gw, 'one', 1);
     my $start  = time;
     $gw->nginx->reload;
-    cmp_ok time - $start, '<', 3;
+    cmp_ok time - $start, '<', 6 * LAG;
     ok !$waiter->finish->complete;
     $first->reset;
     $one->drop;
@@ -726,7 +727,7 @@ subtest 'a thousand who wait' => sub {
         my $first = take({ delay => 0.001 });
         my $before = waited($gw);
         my @crowd = map { call($gw, 'one', $_, { model => "m$_" }) } 1 .. 1000;
-        $gw->wait_for(sub { waited($gw) == $before + 1000 }, 10)
+        $gw->wait_for(sub { waited($gw) == $before + 1000 })
             or fail 'they wait';
         my $start = time;
         my $spent = _ticks($pid);

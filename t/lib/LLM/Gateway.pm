@@ -71,7 +71,7 @@ waited for.  It is an assertion as well: that the sums hold.
 
 =item wait_for(sub { ... }, [SECONDS])
 
-Polls until the sub is true; false when the time is over.
+Polls until the sub is true; false when the time, 30 seconds, is over.
 
 =item done
 
@@ -93,7 +93,7 @@ use LLM::Provider;
 
 use constant {
     CHAT     => '/v1/chat/completions',
-    PATIENCE => 5,
+    PATIENCE => 30,
     POLL     => 0.005,
 };
 

@@ -21,7 +21,7 @@ The connection is kept alive and made anew where it has been closed.
 
 =item new(URL, ...)
 
-    timeout => 10               seconds for connecting and for each answer
+    timeout => 30               seconds for connecting and for each answer
     ca => FILE, sni => NAME     for https; without ca nothing is verified
 
 A unix socket is C<http://unix:PATH:>.
@@ -106,7 +106,7 @@ sub new {
         or croak qq(no URL "$url");
 
     return bless {
-        timeout     => 10,
+        timeout     => 30,
         connections => 0,
         tls         => $scheme eq 'https',
         place       => $place,
@@ -384,7 +384,7 @@ sub h2 {
     );
 
     my @command = (
-        qw(curl --silent --globoff), '--max-time' => $how{timeout} // 10,
+        qw(curl --silent --globoff), '--max-time' => $how{timeout} // 30,
         $url =~ /^https/ ? ('--http2', $how{ca} ? ('--cacert' => $how{ca})
                                                 : '--insecure')
                          : '--http2-prior-knowledge',

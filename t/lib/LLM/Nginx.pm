@@ -107,8 +107,8 @@ memory checkers, as text), where no test is to say it.
     LLM_LOG_LEVEL   info
     LLM_LEAVE       1: the prefix stays, and its name is shown
     LLM_SANITIZE    1: nginx has sanitizers; their reports are looked for
-    LLM_VALGRIND    1, or a file of suppressions: nginx runs under valgrind,
-                    as a single process, which cannot reload
+    LLM_VALGRIND    1: all of nginx's processes run under valgrind; what it
+                    finds is looked for, and so is what is leaked
 
 =cut
 
@@ -149,12 +149,17 @@ my %CHECKER = (
     ],
 );
 
+my @VALGRIND = (
+    qw(valgrind --quiet --trace-children=yes --fair-sched=try),
+    qw(--show-leak-kinds=definite --errors-for-leak-kinds=definite),
+    "--suppressions=$ROOT/t/sanitize/valgrind.supp",
+);
+
 my (@instances, %prefixes);
 
 sub new {
     my ($class, %option) = @_;
 
-    my $valgrind = $ENV{LLM_VALGRIND};
     my $self = bless {
         owner     => $$,
         binary    => $ENV{LLM_NGINX} || '/usr/sbin/nginx',
@@ -165,12 +170,11 @@ sub new {
         master    => 1,
         daemon    => 0,
         user      => 'root',
-        patience  => $valgrind ? 60 : $ENV{LLM_SANITIZE} ? 30 : 10,
+        patience  => $ENV{LLM_VALGRIND} ? 60 : $ENV{LLM_SANITIZE} ? 30 : 10,
         ports     => {},
         env       => {},
         expected  => [],
         %option,
-        $valgrind ? (master => 0, daemon => 0) : (),
     }, $class;
 
     $self->{dir} = File::Temp->newdir('llm-nginx-XXXXXX',
@@ -362,7 +366,8 @@ sub upgrade {
     kill USR2 => $old;
     $self->_wait(sub {
         $new = $self->_read_pid_file;
-        return $new && $new != $old && _workers_of($new) == $self->{workers};
+        return $new && $new != $old
+            && $self->_workers_of($new) == $self->{workers};
     }) or $self->_fail('no new master came up');
 
     kill QUIT => $old;
@@ -382,7 +387,7 @@ sub workers {
     my $self = shift;
 
     my $pid = $self->{pid} or return;
-    return $self->{master} ? _workers_of($pid) : $pid;
+    return $self->{master} ? $self->_workers_of($pid) : $pid;
 }
 
 # all processes of the master's, helpers as well
@@ -458,7 +463,7 @@ sub retire {
     @instances = grep { $_ != $self } @instances;
 
     # a client that has not gone would hold a graceful nginx for ever
-    my $has_ended = eval { $self->_end('QUIT', 3); 1 }
+    my $has_ended = eval { $self->_end('QUIT', $self->{patience} / 3); 1 }
         || eval { $self->stop; 1 };
 
     my @alerts = $self->_alerts;
@@ -518,11 +523,13 @@ sub _exec {
         '-c', "$self->{dir}/nginx.conf",
         '-e', "$self->{dir}/logs/error.log", @arguments);
 
-    if (my $valgrind = $ENV{LLM_VALGRIND}) {
-        unshift @command, qw(valgrind --quiet --trace-children=no),
-            "--log-file=$self->{dir}/reports/valgrind.%p",
-            -f $valgrind ? "--suppressions=$valgrind" : ();
-    }
+    # nginx -t leaves to the end of the process what it has read
+    my $is_test = grep { $_ eq '-t' } @arguments;
+
+    unshift @command, @VALGRIND,
+        '--leak-check=' . ($is_test ? 'no' : 'full'),
+        "--log-file=$self->{dir}/reports/valgrind.%p"
+        if $ENV{LLM_VALGRIND};
 
     # not even a test that is killed leaves its server behind
     unshift @command, SETPRIV, qw(--pdeathsig TERM)
@@ -537,9 +544,7 @@ sub _exec {
                 grep { length } $ENV{"${checker}_OPTIONS"} // '';
         }
 
-        # nginx -t leaves to the end of the process what it has read
-        $ENV{ASAN_OPTIONS} .= ':detect_leaks=0'
-            if grep { $_ eq '-t' } @arguments;
+        $ENV{ASAN_OPTIONS} .= ':detect_leaks=0' if $is_test;
     }
 
     { no warnings 'exec'; exec @command }
@@ -624,10 +629,17 @@ sub _is_alive {
 # those that take connections: not the ones that are shutting down
 
 sub _workers_of {
-    my $master = shift;
+    my ($self, $master) = @_;
 
+    my @children = _children_of($master);
     return grep { _read("/proc/$_/cmdline") =~ /worker process(?! is)/ }
-        _children_of($master);
+        @children if !$ENV{LLM_VALGRIND};
+
+    # their titles are those of valgrind, so the log has to tell
+    my $log = $self->error_log;
+    my %takes = map { $_ => 1 } $log =~ /start worker process (\d+)$/mg;
+    delete @takes{ $log =~ /\] (\d+)#\d+: gracefully shutting down$/mg };
+    return grep { $takes{$_} } @children;
 }
 
 sub _children_of {

@@ -82,7 +82,7 @@ handshake_failures.
 =item wait_for(sub { ... }, [SECONDS])
 
 Poll until at least N requests are there, or one has this outcome, or the
-sub, called with the provider, returns true; false after 5 seconds.
+sub, called with the provider, returns true; false after 30 seconds.
 
 =item forget
 
@@ -196,7 +196,7 @@ use LLM::Provider::Message qw(read_message write_message);
 use LLM::Provider::Server;
 
 use constant {
-    PATIENCE => 5,
+    PATIENCE => 30,
     POLL     => 0.005,
 };
 
