@@ -32,7 +32,7 @@ ifeq ($(BUILD),sanitize)
     PARTS  := perl
 else
     TESTED := build/$(MODULE)
-    PARTS  := all unit check perl clients fuzz package-test
+    PARTS  := all unit check perl valgrind clients fuzz package-test
 endif
 
 , := ,
@@ -40,7 +40,7 @@ endif
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
-        test unit check format fuzz replay coverage perl converse soak \
+        test unit check format fuzz replay coverage perl valgrind converse soak \
         clients bench faults foreign screenshots \
         deb deps deps-test deps-bench \
         deps-deb deps-package package-test package-life requirements FORCE
@@ -124,6 +124,9 @@ format: ## give the plain C its look
 
 perl: $(TESTED) ## nginx with the module, driven by Perl
 	prove -j$(JOBS) -r t
+
+valgrind: build/$(MODULE) ## the life of a gateway, and all endings, under memcheck
+	LLM_VALGRIND=1 prove -j$(JOBS) t/valgrind
 
 converse: build/$(MODULE) ## conversations by chance for TIME=10 seconds, or SEED= again
 	@SEED='$(SEED)' TIME='$(TIME)' CALLS='$(CALLS)' t/chaos/converse

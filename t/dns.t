@@ -16,8 +16,6 @@ use Time::HiRes qw(sleep time);
 
 use constant PATIENCE => 30;
 
-delete $ENV{LLM_VALGRIND};    # has no workers to look at
-
 my $CHAT = '/v1/chat/completions';
 
 my $dns = LLM::NameServer->new;

@@ -16,8 +16,6 @@ use Time::HiRes qw(sleep time);
 
 use constant PATIENCE => 40;
 
-delete $ENV{LLM_VALGRIND};    # has no workers to look at
-
 my $p    = LLM::Provider->new;
 my $dns  = LLM::NameServer->new;
 my $GOOD = { a => ['127.0.0.1'], ttl => 1 };

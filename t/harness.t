@@ -16,8 +16,6 @@ use LLM::Provider;
 use Test2::API qw(intercept);
 use Test::More;
 
-delete $ENV{LLM_VALGRIND};    # has no workers to look at
-
 my $CHAT   = '/v1/chat/completions';
 my $ASK    = { model => 'gpt-4.1' };
 my $STREAM = { model => 'gpt-4.1', stream => \1 };

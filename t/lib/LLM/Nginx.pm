@@ -152,7 +152,7 @@ my %CHECKER = (
 my @VALGRIND = (
     qw(valgrind --quiet --trace-children=yes --fair-sched=try),
     qw(--show-leak-kinds=definite --errors-for-leak-kinds=definite),
-    "--suppressions=$ROOT/t/sanitize/valgrind.supp",
+    "--suppressions=$ROOT/t/valgrind/nginx.supp",
 );
 
 my (@instances, %prefixes);

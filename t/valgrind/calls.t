@@ -4,14 +4,11 @@ use strict;
 use warnings;
 
 use FindBin;
-use lib "$FindBin::Bin/lib";
+use lib "$FindBin::Bin/../lib";
 
 use Test::More;
 
-BEGIN {
-    plan skip_all => 'no valgrind' if !`valgrind --version 2>/dev/null`;
-    $ENV{LLM_VALGRIND} ||= 1;
-}
+BEGIN { plan skip_all => 'make valgrind' if !$ENV{LLM_VALGRIND} }
 
 use LLM::Gateway;
 use LLM::NameServer;
