@@ -128,25 +128,25 @@ subtest 'a slow answer is a failure that its caller gets' => sub {
 };
 
 subtest 'slow is who is late with the first token, not with the last' => sub {
-    my $gw = gateway([ a => 'circuit slow_call=250ms failure_threshold=1;' ]);
-    my $a = $gw->provider('a')->behave({ tokens => 5, pace => 0.15 });
+    my $gw = gateway([ a => 'circuit slow_call=600ms failure_threshold=1;' ]);
+    my $a = $gw->provider('a')->behave({ tokens => 5, pace => 0.25 });
     ok $gw->ask(undef, $STREAM)->complete;
     is $gw->moved, 'a successful=1', 'a long stream';
 
     $a->behave({ raw => [ "HTTP/1.1 200 OK\r\ncontent-type: application/json"
-        . "\r\ncontent-length: 2\r\n\r\n{", \0.4, '}' ] });
+        . "\r\ncontent-length: 2\r\n\r\n{", \0.9, '}' ] });
     ok $gw->ask(undef, { model => 'm' })->complete;
     is $gw->moved, 'a successful=1', 'a long answer';
 
-    $a->behave({ status => 400, delay => 0.4 });
+    $a->behave({ status => 400, delay => 0.9 });
     is $gw->ask->status, 400;
     is $gw->moved, 'a neutral=1', 'a mistake of the caller';
 
-    $a->behave({ delay => 0.4 });
+    $a->behave({ delay => 0.9 });
     is $gw->ask('/v1/models', undef, method => 'GET')->status, 200;
     is $gw->moved, 'a neutral=1', 'no completion';
 
-    $a->behave({ first => 0.4, pings => 5 });
+    $a->behave({ first => 0.9, pings => 5 });
     my $r = $gw->ask(undef, $STREAM);
     ok $r->complete;
     is $r->status, 200;

@@ -357,12 +357,12 @@ subtest 'who was the fastest' => sub {
     my $gw = gateway([ map { $_ => $NEVER } qw(a b) ],
         { quick => [ 'a b', 'least_latency' ] });
     my %p = map { $_ => $gw->provider($_) } qw(a b c d);
-    $p{a}->behave({ delay => 0.4 });
-    $p{b}->behave({ delay => 0.1 });
+    $p{a}->behave({ delay => 0.8 });
+    $p{b}->behave({ delay => 0.3 });
 
     is join('', map { asked($gw, 'quick') } 1 .. 10), 'abbbbbbbbb';
 
-    $p{c}->behave({ delay => 0.4 });
+    $p{c}->behave({ delay => 0.8 });
     reconfigure($gw, [ map { $_ => $NEVER } qw(c a b) ],
         { quick => [ 'c a b', 'least_latency' ] });
     is join('', map { asked($gw, 'quick') } 1 .. 10), 'cbbbbbbbbb',

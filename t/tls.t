@@ -101,6 +101,8 @@ $nginx->write_conf(
         location /gate/     { llm_gate good; proxy_pass https://good; }
         location /nested/   {
             llm_pass good;
+            # nginx's own sessions are left to the end of its process
+            proxy_ssl_session_reuse off;
             location /nested/plain/ { proxy_pass {{selfmade}}; }
             location /nested/plain/gate/ { llm_pass selfmade; }
             location /nested/sure/  { proxy_pass {{selfmade}};

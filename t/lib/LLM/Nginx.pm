@@ -143,10 +143,7 @@ my %CHECKER = (
         'use_tls=0',    # gcc's own falls over it now and then
         "suppressions=$ROOT/t/sanitize/leak.supp",
     ],
-    UBSAN => [
-        'print_stacktrace=1',
-        "suppressions=$ROOT/t/sanitize/undefined.supp",
-    ],
+    UBSAN => ['print_stacktrace=1'],
 );
 
 my @VALGRIND = (
@@ -499,8 +496,14 @@ sub _alerts {
 sub _reports {
     my $self = shift;
 
-    return join '', map { _read($_) } glob "$self->{dir}/reports/*";
+    my $prefix = $self->prefix;
+    return join '', map({ _read($_) } glob "$prefix/reports/*"),
+        map { _undefined(_read("$prefix/logs/$_")) } qw(error.log output);
 }
+
+# Undefined behaviour is told on stderr, which is the log of nginx.
+
+sub _undefined { $_[0] =~ /^.*:\ runtime\ error:\ .*\n(?:\ +\#.*\n)*/gmx }
 
 # an nginx that does not start leaves to its end what it has read
 
