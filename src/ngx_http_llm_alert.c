@@ -171,6 +171,11 @@ ngx_http_llm_alert_url(ngx_conf_t *cf, ngx_http_llm_receiver_t *receiver,
         }
     }
 
+    if (ngx_strncasecmp(url.data + schema, (u_char *) "unix:", 5) == 0) {
+        return "has a URL of a unix socket: expected "
+               "\"https://HOST[:PORT]/PATH\"";
+    }
+
     p = ngx_strlchr(url.data + schema, last, '/');
 
     if (ngx_strlchr(url.data + schema, p ? p : last, '@')

@@ -39,6 +39,58 @@ ngx_http_llm_file_directory(ngx_str_t *file, u_char *name)
 
 
 ssize_t
+ngx_http_llm_file_named(ngx_conf_t *cf, ngx_str_t *file, u_char *buf,
+    size_t size)
+{
+    ssize_t           n;
+    ngx_fd_t          fd;
+    ngx_str_t        *directive;
+    ngx_file_info_t   fi;
+
+    directive = cf->args->elts;
+
+    /* a pipe would wait for somebody who writes */
+
+    fd = ngx_open_file(file->data, NGX_FILE_RDONLY,
+                       NGX_FILE_OPEN|O_NONBLOCK, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           "file \"%V\" of \"%V\" can not be opened",
+                           file, directive);
+        return NGX_ERROR;
+    }
+
+    n = NGX_ERROR;
+
+    if (ngx_fd_info(fd, &fi) == NGX_FILE_ERROR || !ngx_is_file(&fi)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "file \"%V\" of \"%V\" is not a regular file",
+                           file, directive);
+        goto done;
+    }
+
+    n = ngx_read_fd(fd, buf, size);
+
+    if (n == -1 || n == (ssize_t) size) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
+                           "file \"%V\" of \"%V\" can not be read or is "
+                           "longer than %uz bytes", file, directive, size - 1);
+        n = NGX_ERROR;
+    }
+
+done:
+
+    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", file);
+    }
+
+    return n;
+}
+
+
+ssize_t
 ngx_http_llm_file_read(ngx_str_t *file, u_char **text, off_t max,
     ngx_log_t *log)
 {

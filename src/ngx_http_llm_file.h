@@ -23,6 +23,14 @@ typedef struct {
 void ngx_http_llm_file_directory(ngx_str_t *file, u_char *name);
 
 /*
+ * A file that a directive names, of which buf has room for one byte more than
+ * it may be long.  Its length, or NGX_ERROR: it was logged.
+ */
+
+ssize_t ngx_http_llm_file_named(ngx_conf_t *cf, ngx_str_t *file, u_char *buf,
+    size_t size);
+
+/*
  * Its length, and the whole file in memory that the caller frees.
  * NGX_DECLINED: there is none; NGX_ERROR: it was logged.
  */

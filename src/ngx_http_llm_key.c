@@ -4,6 +4,7 @@
  */
 
 
+#include "ngx_http_llm_file.h"
 #include "ngx_http_llm_provider.h"
 
 
@@ -208,35 +209,16 @@ ngx_http_llm_secret_env(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
 static char *
 ngx_http_llm_secret_file(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *key)
 {
-    u_char     buf[4097];
-    ssize_t    n;
-    ngx_fd_t   fd;
+    u_char   buf[4097];
+    ssize_t  n;
 
     if (name->len == 0 || ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
         return "has no path behind \"file:\"";
     }
 
-    fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+    n = ngx_http_llm_file_named(cf, name, buf, sizeof(buf));
 
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "file \"%V\" of \"%V\" can not be opened",
-                           name, cf->args->elts);
-        return NGX_CONF_ERROR;
-    }
-
-    n = ngx_read_fd(fd, buf, sizeof(buf));
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", name);
-    }
-
-    if (n == -1 || n == (ssize_t) sizeof(buf)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
-                           "file \"%V\" of \"%V\" can not be read or is "
-                           "longer than %uz bytes", name, cf->args->elts,
-                           sizeof(buf) - 1);
+    if (n == NGX_ERROR) {
         return NGX_CONF_ERROR;
     }
 

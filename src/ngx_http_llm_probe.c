@@ -5,6 +5,7 @@
 
 
 #include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_file.h"
 #include "ngx_http_llm_header.h"
 #include "ngx_http_llm_probe.h"
 #include "ngx_http_llm_route.h"
@@ -227,37 +228,22 @@ ngx_http_llm_probe_body(ngx_conf_t *cf, ngx_http_llm_probe_t *probe)
     size_t        size;
     json_t       *json;
     ssize_t       n;
-    ngx_fd_t      fd;
     json_error_t  error;
 
     if (ngx_conf_full_name(cf->cycle, &probe->file, 1) != NGX_OK) {
         return NGX_CONF_ERROR;
     }
 
-    fd = ngx_open_file(probe->file.data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           "file \"%V\" of \"body\" in \"probe\" can not be "
-                           "opened", &probe->file);
-        return NGX_CONF_ERROR;
-    }
-
     size = NGX_HTTP_LLM_PROBE_BODY_MAX + 1;
 
     probe->body.data = ngx_pnalloc(cf->pool, size);
-    n = probe->body.data ? ngx_read_fd(fd, probe->body.data, size) : -1;
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", &probe->file);
+    if (probe->body.data == NULL) {
+        return NGX_CONF_ERROR;
     }
 
-    if (n == -1 || n == (ssize_t) size) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, n == -1 ? ngx_errno : 0,
-                           "file \"%V\" of \"body\" in \"probe\" can not be "
-                           "read or is longer than %uz bytes",
-                           &probe->file, size - 1);
+    n = ngx_http_llm_file_named(cf, &probe->file, probe->body.data, size);
+
+    if (n == NGX_ERROR) {
         return NGX_CONF_ERROR;
     }
 

@@ -6,6 +6,7 @@
 
 #include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_file.h"
+#include "ngx_http_llm_saved.h"
 #include "ngx_http_llm_slot.h"
 #include "ngx_http_llm_state.h"
 
@@ -194,6 +195,13 @@ ngx_http_llm_state_take(ngx_http_llm_main_conf_t *mcf, u_char *text,
     } else if (ngx_http_llm_saved_check(text, len, &line) != NGX_OK) {
         ngx_log_error(NGX_LOG_ERR, log, 0,
                       "llm: state file \"%s\" has a number that cannot be: "
+                      "line %uD", mcf->state.data, line.number);
+
+    } else if (llm_state_head(text, len, "owner", &line)
+               && line.v[0] >= NGX_HTTP_LLM_SAVED_MAX)
+    {
+        ngx_log_error(NGX_LOG_ERR, log, 0,
+                      "llm: state file \"%s\" has an owner that cannot be: "
                       "line %uD", mcf->state.data, line.number);
 
     } else if (!llm_state_head(text, len, "written", &line)

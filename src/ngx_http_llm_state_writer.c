@@ -7,6 +7,7 @@
 #include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_file.h"
 #include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_saved.h"
 #include "ngx_http_llm_slot.h"
 #include "ngx_http_llm_state.h"
 
@@ -368,7 +369,9 @@ ngx_http_llm_state_own(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log,
 
     (void) ngx_close_file(fd);
 
-    if (n <= 0 || !llm_state_head(head, n, "owner", &line)) {
+    if (n <= 0 || !llm_state_head(head, n, "owner", &line)
+        || line.v[0] >= NGX_HTTP_LLM_SAVED_MAX)
+    {
         return NGX_OK;
     }
 

@@ -355,14 +355,20 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
             return NGX_ERROR;
         }
 
-        /* word by word: the old workers go on */
+        /*
+         * word by word: the old workers go on, so what they have told comes
+         * before what there was to tell
+         */
+
+        record->told = old->told;
+
+        ngx_memory_barrier();
 
         llm_circuit_copy(&record->circuit, &old->circuit);
         llm_history_copy(&record->history, &old->history);
         record->last_failure = old->last_failure;
         record->latency = old->latency;
         record->known = old->known;
-        record->told = old->told;
 
         if (record->kind == NGX_HTTP_LLM_PROVIDER) {
 

@@ -11,6 +11,7 @@ use LLM::Gateway;
 use LLM::HTTP;
 use LLM::Nginx;
 use LLM::Provider;
+use POSIX qw(mkfifo);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -341,6 +342,8 @@ subtest 'an operator has the last word' => sub {
 subtest 'mistakes are told at start' => sub {
     my $nginx = LLM::Nginx->new;
     my $json = $nginx->file('bad.json', '{"model": ');
+    my $pipe = $nginx->prefix . '/pipe';
+    mkfifo($pipe, 0600) or die "$pipe: $!";
 
     my @mistakes = (
         [ 'probe; probe;', qr/"probe" directive is duplicate/ ],
@@ -359,6 +362,12 @@ subtest 'mistakes are told at start' => sub {
         [ 'probe expect=299-200;', qr/"299-200" of "expect".*200 to 599/ ],
         [ 'probe passive=1;', qr/"passive" in "probe": expected "on" or/ ],
         [ 'probe body=none.json;', qr/file ".*none.json" .*not be opened/ ],
+        [ "probe body=$pipe;",
+            qr/file ".*pipe" of "probe" is not a regular file/ ],
+        [ 'probe body=logs;', qr/file ".*logs" .* is not a regular file/ ],
+        [ 'probe body=/dev/zero;', qr/"\/dev\/zero" .* not a regular file/ ],
+        [ "api_key file:$pipe;",
+            qr/file ".*pipe" of "api_key" is not a regular file/ ],
         [ "probe body=$json;", qr/is no JSON, see its line 1: expected/ ],
         [ 'probe; api_key $http_x_key;',
             qr/"probe" of "llm_provider" "a" can not send header/ ],
@@ -370,7 +379,9 @@ subtest 'mistakes are told at start' => sub {
         $nginx->write_conf(http => "llm_zone llm:1m; llm_provider a {"
             . "endpoint http://127.0.0.1:9; $directives } server { listen "
             . '127.0.0.1:{{port}}; }');
+        alarm 60;
         my ($ok, $out) = $nginx->test_conf;
+        alarm 0;
         ok !$ok, "refused: $directives";
         like $out, $like, 'in so many words';
     }

@@ -279,6 +279,9 @@ my %BROKEN = (
     'a fault that is none' => [
         sub { summed($_[0] =~ s/^(last_failure \d+) \d+/$1 200/mr) },
         qr/a number that cannot be/ ],
+    'a bad owner'   => [
+        sub { summed($_[0] =~ s/^owner .*/owner 18446744073709551615 1/mr) },
+        qr/has an owner that cannot be: line 3/ ],
     'no moment'     => [ sub { summed($_[0] =~ s/^written \d+\n//mr) },
         qr/does not say when/ ],
 );
