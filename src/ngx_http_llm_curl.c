@@ -57,6 +57,7 @@ static int ngx_http_llm_curl_timer(CURLM *multi, long ms, void *data);
 static void ngx_http_llm_curl_socket_handler(ngx_event_t *ev);
 static void ngx_http_llm_curl_timer_handler(ngx_event_t *ev);
 static void ngx_http_llm_curl_run(curl_socket_t s, int what);
+static void ngx_http_llm_curl_abort(void);
 static void ngx_http_llm_curl_done(ngx_http_llm_curl_t *t, CURLcode code);
 static void ngx_http_llm_curl_entered(void);
 
@@ -509,9 +510,11 @@ ngx_http_llm_curl_run(curl_socket_t s, int what)
     rc = curl_multi_socket_action(engine->multi, s, what, &n);
 
     if (rc != CURLM_OK) {
-        ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, 0,
+        ngx_log_error(NGX_LOG_ERR, ngx_cycle->log, 0,
                       "llm: curl_multi_socket_action() failed: %s",
                       curl_multi_strerror(rc));
+
+        ngx_http_llm_curl_abort();
     }
 
     /* handlers may start and cancel calls */
@@ -530,6 +533,35 @@ ngx_http_llm_curl_run(curl_socket_t s, int what)
     }
 
     ngx_http_llm_curl_entered();
+}
+
+
+/*
+ * Where memory ended libcurl has lost something of a socket and may fall over
+ * it later: it does not get that far.
+ */
+
+static void
+ngx_http_llm_curl_abort(void)
+{
+    ngx_uint_t                   n;
+    ngx_queue_t                 *q;
+    ngx_http_llm_curl_t         *t;
+    ngx_http_llm_curl_engine_t  *engine;
+
+    engine = &ngx_http_llm_curl_engine;
+
+    /* handlers may start others, which come behind these */
+
+    for (n = engine->ncalls; n && !ngx_queue_empty(&engine->calls); n--) {
+
+        q = ngx_queue_head(&engine->calls);
+        t = ngx_queue_data(q, ngx_http_llm_curl_t, queue);
+
+        t->shortage = 1;
+
+        ngx_http_llm_curl_done(t, CURLE_OUT_OF_MEMORY);
+    }
 }
 
 

@@ -196,7 +196,7 @@ ngx_http_llm_prober_look(ngx_http_llm_main_conf_t *mcf,
     llm_circuit_view_t   view;
 
     if (probe->call) {
-        return NGX_HTTP_LLM_PROBER_LOOK;
+        return ngx_min(NGX_HTTP_LLM_PROBER_LOOK, probe->interval);
     }
 
     record = probe->provider->record->probe;
@@ -285,7 +285,7 @@ ngx_http_llm_probe_start(ngx_http_llm_main_conf_t *mcf,
         ngx_http_llm_probe_forget(mcf, probe);
     }
 
-    return NGX_HTTP_LLM_PROBER_LOOK;
+    return ngx_min(NGX_HTTP_LLM_PROBER_LOOK, probe->interval);
 }
 
 

@@ -29,6 +29,8 @@ static CURLcode ngx_http_llm_transfer_trust(CURL *easy, void *ssl_ctx,
     void *data);
 #endif
 static char *ngx_http_llm_transfer_text(ngx_str_t *s);
+static const char *ngx_http_llm_transfer_error(ngx_http_llm_curl_t *t,
+    CURLcode code);
 static size_t ngx_http_llm_transfer_header(char *p, size_t size, size_t n,
     void *data);
 static size_t ngx_http_llm_transfer_data(char *p, size_t size, size_t n,
@@ -453,13 +455,17 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
     result->body.len = t->kept;
     result->error = NULL;
 
-    if (code == CURLE_OUT_OF_MEMORY) {
+    if (code == CURLE_OUT_OF_MEMORY && !t->shortage) {
 
         /* so it calls a line of the header that is over its own limit, too */
 
         t->oversize = (connected != 0);
         t->shortage = (connected == 0);
     }
+
+    /* of a name that nobody has to look up, it could not make an address */
+
+    t->shortage |= (code == CURLE_COULDNT_RESOLVE_HOST);
 
     result->shortage = t->shortage;
 
@@ -473,8 +479,25 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
         result->error = "nginx lacks a connection, a descriptor or memory";
 
     } else if (code != CURLE_OK) {
-        result->error = t->error[0] ? t->error : curl_easy_strerror(code);
+        result->error = ngx_http_llm_transfer_error(t, code);
     }
+}
+
+
+/* What libcurl says may have a name in it that a certificate bears. */
+
+static const char *
+ngx_http_llm_transfer_error(ngx_http_llm_curl_t *t, CURLcode code)
+{
+    char  *p;
+
+    for (p = t->error; *p; p++) {
+        if (*p < 0x20 || *p > 0x7e) {
+            *p = '?';
+        }
+    }
+
+    return t->error[0] ? t->error : curl_easy_strerror(code);
 }
 
 
@@ -492,7 +515,6 @@ ngx_http_llm_transfer_fault(ngx_http_llm_curl_t *t, CURLcode code,
         return NGX_HTTP_LLM_FAULT_NONE;
 
     case CURLE_COULDNT_CONNECT:
-    case CURLE_COULDNT_RESOLVE_HOST:
         return NGX_HTTP_LLM_FAULT_CONNECT;
 
     case CURLE_OPERATION_TIMEDOUT:

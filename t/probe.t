@@ -173,6 +173,18 @@ subtest 'while a circuit is closed, probes count only where they shall' => sub {
 };
 
 
+subtest 'an interval of less than a second is kept to' => sub {
+    my $gw = LLM::Gateway->new(providers => [ a => 'probe interval=100ms;' ]);
+    my $p = $gw->provider('a');
+    probed($p, 12);
+    my @times = map { $_->{time} } $p->requests;
+    my @gaps = sort { $a <=> $b } map { $times[$_] - $times[ $_ - 1 ] }
+        1 .. $#times;
+    cmp_ok $gaps[ @gaps / 2 ], '<', 0.5, 'half of the time' or diag("@gaps");
+    $gw->done;
+};
+
+
 subtest 'a provider that asks for a pause gets it' => sub {
     my $gw = LLM::Gateway->new(providers => [ a => "probe $FAST;" ],
         start => 0);
