@@ -469,6 +469,7 @@ ngx_http_llm_probes_init(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
     ngx_http_llm_provider_t  **providerp;
 #if (NGX_HTTP_SSL)
     SSL_CTX                   *system;
+    ngx_str_t                  address;
 
     system = NULL;
 #endif
@@ -498,10 +499,16 @@ ngx_http_llm_probes_init(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
             return NGX_CONF_ERROR;
         }
 
-        if (probe->tls_name.data != providerp[i]->tls_name.data) {
+        /* what "Host" says is another matter */
 
-            /* what "Host" says is another matter */
+        if (probe->nameless) {
 
+            /* libcurl leaves out SNI where the URL has an address */
+
+            ngx_str_set(&address, "127.0.0.1");
+            host = &address;
+
+        } else if (probe->tls_name.data != providerp[i]->tls_name.data) {
             host = &probe->tls_name;
         }
 
@@ -555,6 +562,15 @@ ngx_http_llm_probe_tls(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
 
     if (upstream->ssl_name && upstream->ssl_name->lengths == NULL) {
         probe->tls_name = upstream->ssl_name->value;
+    }
+
+    probe->nameless = !upstream->ssl_server_name;
+
+    if (upstream->ssl_certificate && upstream->ssl_certificate->lengths) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "\"probe\" of \"llm_provider\" \"%V\" does "
+                           "without \"proxy_ssl_certificate\", which holds "
+                           "variables", &probe->provider->name);
     }
 
     return NGX_CONF_OK;

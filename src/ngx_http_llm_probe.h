@@ -41,6 +41,7 @@ struct ngx_http_llm_probe_s {
     SSL_CTX                      *trust;
     ngx_str_t                     tls_name;
     unsigned                      unverified:1;
+    unsigned                      nameless:1;     /* without SNI */
 #endif
 
     /* in the worker that sends */

@@ -27,6 +27,7 @@ static ngx_int_t ngx_http_llm_transfer_tls(ngx_http_llm_curl_t *t,
     ngx_http_llm_curl_call_t *call);
 static CURLcode ngx_http_llm_transfer_trust(CURL *easy, void *ssl_ctx,
     void *data);
+static ngx_int_t ngx_http_llm_transfer_ciphers(SSL_CTX *ctx, SSL_CTX *from);
 #endif
 static char *ngx_http_llm_transfer_text(ngx_str_t *s);
 static const char *ngx_http_llm_transfer_error(ngx_http_llm_curl_t *t,
@@ -291,6 +292,16 @@ ngx_http_llm_transfer_trust(CURL *easy, void *ssl_ctx, void *data)
     SSL_CTX_set1_cert_store(ctx, SSL_CTX_get_cert_store(t->trust));
     SSL_CTX_set_verify_depth(ctx, SSL_CTX_get_verify_depth(t->trust));
 
+    SSL_CTX_set_min_proto_version(ctx, SSL_CTX_get_min_proto_version(t->trust));
+    SSL_CTX_set_max_proto_version(ctx, SSL_CTX_get_max_proto_version(t->trust));
+    SSL_CTX_set_options(ctx, SSL_CTX_get_options(t->trust)
+                             & SSL_OP_NO_SSL_MASK);
+    SSL_CTX_set_security_level(ctx, SSL_CTX_get_security_level(t->trust));
+
+    if (ngx_http_llm_transfer_ciphers(ctx, t->trust) != NGX_OK) {
+        return CURLE_SSL_CIPHER;
+    }
+
     cert = SSL_CTX_get0_certificate(t->trust);
     key = SSL_CTX_get0_privatekey(t->trust);
 
@@ -307,6 +318,47 @@ ngx_http_llm_transfer_trust(CURL *easy, void *ssl_ctx, void *data)
     }
 
     return CURLE_OK;
+}
+
+
+/* The same list; what is in it of TLS 1.3, OpenSSL passes over here. */
+
+static ngx_int_t
+ngx_http_llm_transfer_ciphers(SSL_CTX *ctx, SSL_CTX *from)
+{
+    int                    i, rc;
+    u_char                *names, *p;
+    size_t                 len;
+    const char            *name;
+    STACK_OF(SSL_CIPHER)  *list;
+
+    list = SSL_CTX_get_ciphers(from);
+    len = 1;
+
+    for (i = 0; i < sk_SSL_CIPHER_num(list); i++) {
+        name = SSL_CIPHER_get_name(sk_SSL_CIPHER_value(list, i));
+        len += ngx_strlen(name) + 1;
+    }
+
+    names = ngx_alloc(len, ngx_cycle->log);
+    if (names == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = names;
+
+    for (i = 0; i < sk_SSL_CIPHER_num(list); i++) {
+        name = SSL_CIPHER_get_name(sk_SSL_CIPHER_value(list, i));
+        p = ngx_sprintf(p, "%s:", name);
+    }
+
+    *p = '\0';
+
+    rc = SSL_CTX_set_cipher_list(ctx, (char *) names);
+
+    ngx_free(names);
+
+    return rc == 1 ? NGX_OK : NGX_ERROR;
 }
 
 

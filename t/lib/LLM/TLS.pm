@@ -44,6 +44,7 @@ sub new {
     $self->{authority} = [
         CERT_create(
             CA         => 1,
+            purpose    => 'cRLSign',
             subject    => { commonName => "Test CA $$" },
             key        => KEY_create_ec(),
             not_before => time - DAY,
