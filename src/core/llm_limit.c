@@ -3,7 +3,8 @@
  * the slots of what is in flight.
  */
 
-#include "llm_window.h"
+#include "llm_limit.h"
+#include "llm_window_word.h"
 
 
 #define LLM_TOKEN_NUMBER_SHIFT 32

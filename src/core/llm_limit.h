@@ -24,9 +24,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "llm_window.h"
 
-#define LLM_LIMIT_WINDOW 60000 /* ms */
-#define LLM_LIMIT_WAIT_UNKNOWN UINT32_MAX
 
 #define LLM_TPM_MAX UINT32_MAX        /* a larger limit counts as this one */
 #define LLM_TOKENS_UNKNOWN UINT64_MAX /* to settle(): keep the estimate */
@@ -49,29 +48,6 @@ typedef struct {
     uint32_t concurrency; /* UINT32_MAX: counted, never refused */
     uint64_t tpm;
 } llm_limit_conf_t;
-
-
-/*
- * The window of rpm, in shared memory: a log of the last requests, one word
- * for each, in a ring.  A request has the ticket that was the head, and the
- * word of its ticket.  A ticket is taken by the compare-and-swap of its
- * word; the head follows, moved by whoever comes next if need be.
- *
- *     bits    field
- *     0-39    when; never before the ticket in front of it
- *     40-62   lap: how often the ring was full, +1; 0: not used yet
- *     63      sealed: stays as it is
- *
- * A window that is replaced is closed: bit 63 of the head.
- */
-typedef struct llm_window_s llm_window_t;
-
-struct llm_window_s {
-    alignas(64) _Atomic uint64_t head;
-    _Atomic(llm_window_t *) from; /* what is to be moved here first */
-    uint32_t bits;                /* the capacity is 2^bits */
-    alignas(64) _Atomic uint64_t entry[];
-};
 
 
 /*
@@ -162,20 +138,6 @@ void llm_limits_use(llm_limits_t *l, llm_window_t *window);
  * they must have already.  Slots are not copied.
  */
 void llm_limits_copy(llm_limits_t *to, const llm_limits_t *from);
-
-
-/* Bytes of a window for so many requests a minute; 0 for 0. */
-size_t llm_window_size(uint32_t rpm);
-
-/* Makes a window, empty, in llm_window_size(rpm) bytes; rpm is not 0. */
-void llm_window_init(llm_window_t *w, uint32_t rpm);
-
-/* The largest rpm that it has room for. */
-static inline uint64_t
-llm_window_capacity(const llm_window_t *w)
-{
-    return (uint64_t) 1 << w->bits;
-}
 
 
 /* Requests in flight, for those who only count. */

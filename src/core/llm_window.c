@@ -3,7 +3,7 @@
  * many requests are in it.
  */
 
-#include "llm_window.h"
+#include "llm_window_word.h"
 
 #include <string.h>
 
