@@ -442,8 +442,11 @@ endef
 $(eval $(call flavour,unit,unit,$(CC) -g -O2,-lcmocka -ljansson -pthread))
 $(eval $(call flavour,sanitize,unit,\
     $(CC) -fsanitize=address$(,)undefined $(CHECKED),-lcmocka -ljansson -pthread))
+# each check of a pointer would be a comparison for libFuzzer to look at, and
+# most of the time; replay has them
 $(eval $(call flavour,fuzz,fuzz,\
-    clang -fsanitize=fuzzer-no-link$(,)address$(,)undefined $(CHECKED),\
+    clang -fsanitize=fuzzer-no-link$(,)address$(,)undefined \
+    -fno-sanitize=null$(,)alignment $(CHECKED),\
     -fsanitize=fuzzer -ljansson))
 $(eval $(call flavour,replay,fuzz,\
     $(CC) -fsanitize=address$(,)undefined $(CHECKED),-ljansson))
