@@ -118,7 +118,6 @@ struct ngx_http_llm_receiver_s {
     uint64_t                      fresh;          /* the queue's end then */
     ngx_uint_t                    tries;
     ngx_msec_t                    due;            /* not before */
-    uint32_t                      hint;           /* ms; Retry-After */
     ngx_sockaddr_t                sockaddr;
     ngx_http_llm_curl_t          *transfer;
     unsigned                      waits:1;        /* for due */

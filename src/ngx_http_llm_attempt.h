@@ -47,8 +47,6 @@ ngx_int_t ngx_http_llm_init_peer(ngx_http_request_t *r,
 /* hint: when a provider wants to be left alone */
 
 uint32_t ngx_http_llm_hint(ngx_http_request_t *r);
-void ngx_http_llm_hint_header(ngx_str_t *name, ngx_str_t *value,
-    uint32_t *hint);
 void ngx_http_llm_exhausted(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 
 

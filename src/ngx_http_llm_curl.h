@@ -31,6 +31,7 @@ typedef struct {
     const char                   *error;          /* for the log; or NULL */
     ngx_uint_t                    status;         /* 0: there was none */
     ngx_str_t                     body;           /* its beginning */
+    uint32_t                      hint;           /* ms; 0: no pause asked */
     uint64_t                      connected;      /* us since the start */
     uint64_t                      first_byte;     /* us; 0: none came */
     uint64_t                      total;          /* us */
@@ -43,13 +44,7 @@ typedef struct {
 typedef void (*ngx_http_llm_curl_done_pt)(void *data,
     ngx_http_llm_curl_result_t *result);
 
-/* for each header of the answer; must neither start nor cancel a call */
-
-typedef void (*ngx_http_llm_curl_header_pt)(void *data, ngx_str_t *name,
-    ngx_str_t *value);
-
-
-/* what is to be called; all of it is copied but what the handlers get */
+/* what is to be called; all of it is copied but what the handler gets */
 
 typedef struct {
     ngx_str_t                     owner;          /* for the log */
@@ -71,7 +66,6 @@ typedef struct {
     size_t                        max_answer;     /* bytes of its body */
 
     ngx_http_llm_curl_done_pt     done;
-    ngx_http_llm_curl_header_pt   header;         /* or NULL */
     void                         *data;
 } ngx_http_llm_curl_call_t;
 

@@ -19,7 +19,6 @@
  */
 
 
-static ngx_uint_t ngx_http_llm_is_name(ngx_str_t *name, ngx_str_t *is);
 static void ngx_http_llm_exhausted_header(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_table_elt_t *h);
 
@@ -70,39 +69,6 @@ ngx_http_llm_hint(ngx_http_request_t *r)
     }
 
     return 0;
-}
-
-
-/* The same, header by header: the finest that is understood. */
-
-void
-ngx_http_llm_hint_header(ngx_str_t *name, ngx_str_t *value, uint32_t *hint)
-{
-    uint32_t  ms;
-
-    if (ngx_http_llm_is_name(name, &ngx_http_llm_retry_after_ms)
-        || ngx_http_llm_is_name(name, &ngx_http_llm_x_ms))
-    {
-        if (llm_hint_retry_after_ms(value->data, value->len, &ms)) {
-            *hint = ms;
-        }
-
-        return;
-    }
-
-    if (*hint == 0 && ngx_http_llm_is_name(name, &ngx_http_llm_retry_after)
-        && llm_hint_retry_after(value->data, value->len, ngx_time(), &ms))
-    {
-        *hint = ms;
-    }
-}
-
-
-static ngx_uint_t
-ngx_http_llm_is_name(ngx_str_t *name, ngx_str_t *is)
-{
-    return name->len == is->len
-           && ngx_strncasecmp(name->data, is->data, is->len) == 0;
 }
 
 

@@ -50,7 +50,6 @@ struct ngx_http_llm_probe_s {
     llm_token_t                   token;
     ngx_sockaddr_t                sockaddr;
     ngx_uint_t                    addresses;      /* tried for this probe */
-    uint32_t                      hint;           /* ms */
     uint32_t                      hurried;        /* epoch + 1; 0: none */
 };
 

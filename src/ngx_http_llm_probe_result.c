@@ -10,7 +10,7 @@
 #include "ngx_http_llm_report.h"
 #include "ngx_http_llm_slot.h"
 
-#include "llm_error.h"
+#include "llm_reply.h"
 
 
 /*
@@ -25,9 +25,8 @@
 #define NGX_HTTP_LLM_PROBE_GRACE  5000            /* ms */
 
 
-static llm_probe_result_t ngx_http_llm_probe_judge(
-    ngx_http_llm_probe_t *probe, ngx_http_llm_curl_result_t *result,
-    llm_class_t *class);
+static void ngx_http_llm_probe_judge(ngx_http_llm_probe_t *probe,
+    ngx_http_llm_curl_result_t *result, llm_reply_verdict_t *verdict);
 static ngx_uint_t ngx_http_llm_probe_expected(ngx_http_llm_probe_t *probe,
     ngx_uint_t status);
 static void ngx_http_llm_probe_tell(ngx_http_llm_probe_t *probe,
@@ -41,14 +40,16 @@ ngx_http_llm_probe_result(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_probe_t *probe, ngx_http_llm_curl_result_t *result)
 {
     bool                      late;
-    llm_class_t               class;
     llm_transition_t          tr;
     llm_probe_last_t          last, before;
+    llm_reply_verdict_t       verdict;
     ngx_http_llm_provider_t  *provider;
 
     provider = probe->provider;
 
-    last.result = ngx_http_llm_probe_judge(probe, result, &class);
+    ngx_http_llm_probe_judge(probe, result, &verdict);
+
+    last.result = verdict.result;
     last.status = result->status;
     last.fault = result->fault;
     last.latency = (uint32_t) (result->total / 1000);
@@ -61,8 +62,10 @@ ngx_http_llm_probe_result(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_probe_tell(probe, result, &last, &before);
 
     (void) llm_circuit_probe_report(&provider->record->circuit,
-                                    &provider->circuit, &probe->token, class,
-                                    probe->passive, probe->hint,
+                                    &provider->circuit, &probe->token,
+                                    verdict.class, probe->passive,
+                                    result->hint ? result->hint
+                                                 : verdict.retry,
                                     probe->interval + probe->timeout
                                     + NGX_HTTP_LLM_PROBE_GRACE,
                                     ngx_http_llm_now(mcf),
@@ -76,72 +79,38 @@ ngx_http_llm_probe_result(ngx_http_llm_main_conf_t *mcf,
 }
 
 
-/*
- * An answer means to the circuit what it would mean to a request, but for
- * what is expected, or what is not where that shall count.
- */
-
-static llm_probe_result_t
+static void
 ngx_http_llm_probe_judge(ngx_http_llm_probe_t *probe,
-    ngx_http_llm_curl_result_t *result, llm_class_t *class)
+    ngx_http_llm_curl_result_t *result, llm_reply_verdict_t *verdict)
 {
     ngx_uint_t                status;
-    llm_error_t               error;
+    llm_reply_t               reply;
     ngx_http_llm_provider_t  *provider;
 
     provider = probe->provider;
     status = result->status;
 
-    *class = LLM_CLASS_FAILURE;
-
     if (result->fault != NGX_HTTP_LLM_FAULT_NONE) {
-        return LLM_PROBE_FAILURE;
+        verdict->result = LLM_PROBE_FAILURE;
+        verdict->class = LLM_CLASS_FAILURE;
+        verdict->retry = 0;
+        return;
     }
 
-    if (ngx_http_llm_probe_expected(probe, status)) {
-        *class = LLM_CLASS_SUCCESS;
-        return LLM_PROBE_SUCCESS;
+    reply.status = status;
+    reply.expected = ngx_http_llm_probe_expected(probe, status);
+    reply.class = (provider->classes && status <= 599)
+                   ? provider->classes[status] : -1;
+    reply.own_key = provider->own_key;
+    reply.strict = probe->passive;
+    reply.body = result->body.data;
+    reply.len = result->body.len;
+
+    *verdict = llm_reply_judge(&reply);
+
+    if (verdict->result != LLM_PROBE_SUCCESS) {
+        result->fault = NGX_HTTP_LLM_FAULT_STATUS;
     }
-
-    result->fault = NGX_HTTP_LLM_FAULT_STATUS;
-
-    if (status < 200 || status > 599) {
-        return LLM_PROBE_FAILURE;
-    }
-
-    if (provider->classes && provider->classes[status] >= 0) {
-        *class = (llm_class_t) provider->classes[status];
-
-    } else if (provider->own_key && (status == 401 || status == 403)) {
-        *class = LLM_CLASS_CREDENTIAL;
-
-    } else {
-        error = llm_error_class((unsigned) status, result->body.data,
-                                result->body.len,
-                                (llm_call_t) { true, provider->own_key });
-        *class = error.class;
-
-        if (probe->hint == 0 && error.has_retry) {
-            probe->hint = error.retry;
-        }
-    }
-
-    if (*class == LLM_CLASS_CREDENTIAL) {
-        return LLM_PROBE_CREDENTIAL;
-    }
-
-    if (*class == LLM_CLASS_THROTTLE) {
-        return LLM_PROBE_THROTTLE;
-    }
-
-    if (probe->passive) {
-        *class = LLM_CLASS_FAILURE;
-
-    } else if (*class == LLM_CLASS_SUCCESS) {
-        *class = LLM_CLASS_NEUTRAL;
-    }
-
-    return LLM_PROBE_FAILURE;
 }
 
 

@@ -4,7 +4,6 @@
  */
 
 
-#include "ngx_http_llm_attempt.h"
 #include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_probe.h"
 #include "ngx_http_llm_report.h"
@@ -37,8 +36,6 @@ static ngx_uint_t ngx_http_llm_prober_hurry(ngx_http_llm_probe_t *probe,
 static ngx_msec_t ngx_http_llm_probe_start(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_probe_t *probe);
 static ngx_int_t ngx_http_llm_probe_send(ngx_http_llm_probe_t *probe);
-static void ngx_http_llm_probe_header(void *data, ngx_str_t *name,
-    ngx_str_t *value);
 static void ngx_http_llm_probe_done(void *data,
     ngx_http_llm_curl_result_t *result);
 static ngx_uint_t ngx_http_llm_probe_elsewhere(ngx_http_llm_probe_t *probe,
@@ -301,7 +298,6 @@ ngx_http_llm_probe_send(ngx_http_llm_probe_t *probe)
         return NGX_DECLINED;
     }
 
-    probe->hint = 0;
     probe->addresses++;
 
     ngx_memcpy(&probe->sockaddr, &addr->sockaddr, sizeof(ngx_sockaddr_t));
@@ -327,21 +323,11 @@ ngx_http_llm_probe_send(ngx_http_llm_probe_t *probe)
     call.timeout = probe->timeout;
     call.max_answer = NGX_HTTP_LLM_PROBE_MAX;
     call.done = ngx_http_llm_probe_done;
-    call.header = ngx_http_llm_probe_header;
     call.data = probe;
 
     probe->call = ngx_http_llm_curl_start(&call);
 
     return probe->call ? NGX_OK : NGX_ERROR;
-}
-
-
-static void
-ngx_http_llm_probe_header(void *data, ngx_str_t *name, ngx_str_t *value)
-{
-    ngx_http_llm_probe_t *probe = data;
-
-    ngx_http_llm_hint_header(name, value, &probe->hint);
 }
 
 

@@ -9,8 +9,6 @@
 #include "ngx_http_llm_slot.h"
 #include "ngx_http_llm_target.h"
 
-#include "llm_hint.h"
-
 
 /*
  * A receiver gets its events: one post at a time, no sooner after the one
@@ -32,13 +30,11 @@ static ngx_int_t ngx_http_llm_tell_post(ngx_http_llm_receiver_t *receiver,
     json_t *message);
 static ngx_int_t ngx_http_llm_tell_headers(ngx_http_llm_receiver_t *receiver,
     ngx_array_t *headers, ngx_pool_t *pool);
-static void ngx_http_llm_tell_header(void *data, ngx_str_t *name,
-    ngx_str_t *value);
 static void ngx_http_llm_tell_done(void *data,
     ngx_http_llm_curl_result_t *result);
 static void ngx_http_llm_tell_good(ngx_http_llm_receiver_t *receiver);
 static void ngx_http_llm_tell_failed(ngx_http_llm_receiver_t *receiver,
-    ngx_uint_t status, const char *error);
+    ngx_uint_t status, uint32_t hint, const char *error);
 static void ngx_http_llm_tell_give_up(ngx_http_llm_receiver_t *receiver,
     const char *why);
 static ngx_uint_t ngx_http_llm_tell_old(ngx_http_llm_receiver_t *receiver);
@@ -80,7 +76,7 @@ ngx_http_llm_tell(ngx_http_llm_receiver_t *receiver)
     json_decref(message);
 
     if (rc != NGX_OK) {
-        ngx_http_llm_tell_failed(receiver, 0,
+        ngx_http_llm_tell_failed(receiver, 0, 0,
                                  rc == NGX_DECLINED ? "host not found"
                                                     : "can not be sent");
     }
@@ -158,10 +154,7 @@ ngx_http_llm_tell_post(ngx_http_llm_receiver_t *receiver, json_t *message)
     call.timeout = NGX_HTTP_LLM_TELL_TIMEOUT;
     call.max_answer = NGX_HTTP_LLM_TELL_ANSWER;
     call.done = ngx_http_llm_tell_done;
-    call.header = ngx_http_llm_tell_header;
     call.data = receiver;
-
-    receiver->hint = 0;
 
     ngx_memcpy(&receiver->sockaddr, &address->sockaddr, address->socklen);
 
@@ -221,21 +214,6 @@ ngx_http_llm_tell_headers(ngx_http_llm_receiver_t *receiver,
 
 
 static void
-ngx_http_llm_tell_header(void *data, ngx_str_t *name, ngx_str_t *value)
-{
-    ngx_http_llm_receiver_t *receiver = data;
-
-    if (name->len == sizeof("Retry-After") - 1
-        && ngx_strncasecmp(name->data, (u_char *) "Retry-After", name->len)
-           == 0)
-    {
-        (void) llm_hint_retry_after(value->data, value->len, ngx_time(),
-                                    &receiver->hint);
-    }
-}
-
-
-static void
 ngx_http_llm_tell_done(void *data, ngx_http_llm_curl_result_t *result)
 {
     ngx_http_llm_receiver_t *receiver = data;
@@ -259,7 +237,7 @@ ngx_http_llm_tell_done(void *data, ngx_http_llm_curl_result_t *result)
                                               ngx_cycle->log);
         }
 
-        ngx_http_llm_tell_failed(receiver, result->status,
+        ngx_http_llm_tell_failed(receiver, result->status, result->hint,
                                  result->error ? result->error
                                      : ngx_http_llm_fault(result->fault));
     }
@@ -298,7 +276,7 @@ ngx_http_llm_tell_good(ngx_http_llm_receiver_t *receiver)
 
 static void
 ngx_http_llm_tell_failed(ngx_http_llm_receiver_t *receiver, ngx_uint_t status,
-    const char *error)
+    uint32_t hint, const char *error)
 {
     u_char      *p, text[sizeof("it answers 65535") + NGX_INT_T_LEN];
     ngx_msec_t   pause;
@@ -332,8 +310,7 @@ ngx_http_llm_tell_failed(ngx_http_llm_receiver_t *receiver, ngx_uint_t status,
                                << receiver->tries);
     }
 
-    pause = ngx_max(pause, ngx_min(receiver->hint,
-                                   NGX_HTTP_LLM_ALERT_OLD * 1000));
+    pause = ngx_max(pause, ngx_min(hint, NGX_HTTP_LLM_ALERT_OLD * 1000));
 
     level = receiver->tries ? NGX_LOG_INFO : NGX_LOG_WARN;
 

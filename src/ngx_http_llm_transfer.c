@@ -50,7 +50,6 @@ ngx_http_llm_transfer_setup(ngx_http_llm_curl_t *t,
     CURLcode  rc;
 
     t->done = call->done;
-    t->header = call->header;
     t->data = call->data;
     t->max_answer = call->max_answer;
 
@@ -417,9 +416,6 @@ ngx_http_llm_transfer_header(char *p, size_t size, size_t n, void *data)
 {
     ngx_http_llm_curl_t *t = data;
 
-    u_char     *last, *colon;
-    ngx_str_t   name, value;
-
     n *= size;
     t->header_size += n;
 
@@ -428,32 +424,7 @@ ngx_http_llm_transfer_header(char *p, size_t size, size_t n, void *data)
         return 0;
     }
 
-    name.data = (u_char *) p;
-    last = name.data + n;
-
-    colon = ngx_strlchr(name.data, last, ':');
-
-    if (colon == NULL || t->header == NULL) {
-        return n;
-    }
-
-    name.len = colon - name.data;
-
-    for (value.data = colon + 1; value.data < last; value.data++) {
-        if (*value.data != ' ' && *value.data != '\t') {
-            break;
-        }
-    }
-
-    while (last > value.data
-           && (last[-1] == CR || last[-1] == LF || last[-1] == ' '))
-    {
-        last--;
-    }
-
-    value.len = last - value.data;
-
-    t->header(t->data, &name, &value);
+    llm_reply_header(&t->hint, (u_char *) p, n, ngx_time());
 
     return n;
 }
@@ -505,6 +476,7 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
     result->total = total;
     result->body.data = t->body;
     result->body.len = t->kept;
+    result->hint = t->hint.ms;
     result->error = NULL;
 
     if (code == CURLE_OUT_OF_MEMORY && !t->shortage) {

@@ -10,6 +10,8 @@
 
 #include "ngx_http_llm_curl.h"
 
+#include "llm_reply.h"
+
 #include <curl/curl.h>
 
 
@@ -29,10 +31,10 @@ struct ngx_http_llm_curl_s {
     size_t                        header_size;
     size_t                        body_size;
     size_t                        kept;
+    llm_reply_hint_t              hint;
     unsigned                      oversize:1;
     unsigned                      shortage:1;     /* no socket could be had */
     ngx_http_llm_curl_done_pt     done;
-    ngx_http_llm_curl_header_pt   header;
     void                         *data;
     char                          error[CURL_ERROR_SIZE];
     u_char                        body[NGX_HTTP_LLM_CURL_BODY];
