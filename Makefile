@@ -40,8 +40,8 @@ endif
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all run start reload break heal install clean help \
-        test unit check format fuzz replay coverage perl valgrind converse soak \
-        clients bench faults foreign screenshots \
+        test unit check format fuzz replay coverage perl valgrind converse \
+        strangers soak clients bench faults foreign screenshots \
         deb deps deps-test deps-bench \
         deps-deb deps-package package-test package-life requirements FORCE
 
@@ -130,6 +130,9 @@ valgrind: build/$(MODULE) ## the life of a gateway, and all endings, under memch
 
 converse: build/$(MODULE) ## conversations by chance for TIME=10 seconds, or SEED= again
 	@SEED='$(SEED)' TIME='$(TIME)' CALLS='$(CALLS)' t/chaos/converse
+
+strangers: build/$(MODULE) ## what nobody asked for in this way, for TIME=10 seconds, or SEED= again
+	@SEED='$(SEED)' TIME='$(TIME)' t/chaos/strangers
 
 soak: build/$(MODULE) ## everything that may happen to a gateway, for TIME=600 seconds
 	@SEED='$(SEED)' TIME='$(if $(filter file,$(origin TIME)),600,$(TIME))' \
