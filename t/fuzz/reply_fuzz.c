@@ -199,7 +199,7 @@ check_verdict(llm_reply_t *reply)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    line_t lines[LINES];
+    line_t lines[LINES] = { { NULL, 0 } };
     llm_reply_t reply;
     size_t n;
     int64_t now;
