@@ -42,7 +42,8 @@ typedef struct {
 /*
  * Takes a line of the header, with or without its end, whatever bytes it has:
  * the first that is understood of retry-after-ms, x-ms-retry-after-ms and
- * Retry-After counts, and of two alike the longer one, however they come.  A status line begins another header, where nothing was asked for.
+ * Retry-After counts, and of two alike the longer one, however they come.  A
+ * status line begins another header, where nothing was asked for.
  */
 void llm_reply_header(llm_reply_hint_t *hint, const uint8_t *line, size_t len,
     int64_t unix_now);
