@@ -143,7 +143,10 @@ my %CHECKER = (
         'use_tls=0',    # gcc's own falls over it now and then
         "suppressions=$ROOT/t/sanitize/leak.supp",
     ],
-    UBSAN => ['print_stacktrace=1'],
+    UBSAN => [
+        'print_stacktrace=1',
+        "suppressions=$ROOT/t/sanitize/undefined.supp",
+    ],
 );
 
 my @VALGRIND = (
