@@ -275,9 +275,12 @@ build/analyze/%.ok: src/%.c .clang-tidy | build/nginx/Makefile
 
 # Debian's nginx once more, from its source, with every allocation on its own.
 # A mirror may have dropped the source of this very version: its neighbour does.
-# An empty string of nginx has no address, and nothing is copied from there.
+# An empty string of nginx has no address, and nothing is copied from there;
+# and nginx is not to read numbers wherever they are, as it else does on amd64.
 checked_opt = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
               -fno-sanitize=nonnull-attribute
+checked_cc  = -std=gnu11 -fPIC -DNGX_DEBUG_PALLOC=1 -DNGX_HAVE_NONALIGNED=0 \
+              $(checked_opt)
 
 $(CHECKED_NGINX)/source: | requirements
 	@echo "nginx's source"
@@ -306,7 +309,7 @@ $(CHECKED_NGINX)/Makefile: config build/nginx/inputs | $(CHECKED_NGINX)/source
 	@echo 'configure'
 	@. $(NGINX_SRC)/conf_flags && cd $(CHECKED_NGINX)/source/nginx && \
 	    ./configure "$${NGX_CONF_FLAGS[@]}" --with-debug \
-	    --with-cc-opt='-std=gnu11 -fPIC -DNGX_DEBUG_PALLOC=1 $(checked_opt)' \
+	    --with-cc-opt='$(checked_cc)' \
 	    --with-ld-opt='$(checked_opt)' \
 	    --builddir=$(CURDIR)/$(@D) --add-dynamic-module=$(CURDIR) \
 	    > $(CURDIR)/$(@D)/configure.log 2>&1 || \

@@ -143,10 +143,7 @@ my %CHECKER = (
         'use_tls=0',    # gcc's own falls over it now and then
         "suppressions=$ROOT/t/sanitize/leak.supp",
     ],
-    UBSAN => [
-        'print_stacktrace=1',
-        "suppressions=$ROOT/t/sanitize/undefined.supp",
-    ],
+    UBSAN => ['print_stacktrace=1'],
 );
 
 my @VALGRIND = (
