@@ -424,7 +424,12 @@ ngx_http_llm_transfer_header(char *p, size_t size, size_t n, void *data)
         return 0;
     }
 
-    llm_reply_header(&t->hint, (u_char *) p, n, ngx_time());
+    /* libcurl takes "HTTP/" and anything for a status of 200 */
+
+    if (!llm_reply_header(&t->hint, (u_char *) p, n, ngx_time())) {
+        t->garbled = 1;
+        return 0;
+    }
 
     return n;
 }
@@ -470,7 +475,7 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
                              &first_byte);
     (void) curl_easy_getinfo(t->easy, CURLINFO_TOTAL_TIME_T, &total);
 
-    result->status = status;
+    result->status = t->garbled ? 0 : status;
     result->connected = connected;
     result->first_byte = first_byte;
     result->total = total;
@@ -498,6 +503,9 @@ ngx_http_llm_transfer_result(ngx_http_llm_curl_t *t, CURLcode code,
     if (t->oversize) {
         result->error = t->body_size ? "the answer is too large"
                                      : "the header is too large";
+
+    } else if (t->garbled) {
+        result->error = "the answer begins with no status line";
 
     } else if (t->shortage) {
         result->error = "nginx lacks a connection, a descriptor or memory";

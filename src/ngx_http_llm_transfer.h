@@ -33,6 +33,7 @@ struct ngx_http_llm_curl_s {
     size_t                        kept;
     llm_reply_hint_t              hint;
     unsigned                      oversize:1;
+    unsigned                      garbled:1;      /* no status line */
     unsigned                      shortage:1;     /* no socket could be had */
     ngx_http_llm_curl_done_pt     done;
     void                         *data;

@@ -27,6 +27,27 @@ llm_reply_same(const uint8_t *p, const char *name, size_t len)
 }
 
 
+/* What follows the name of the protocol: "1.1 200" and anything more. */
+static bool
+llm_reply_status(const uint8_t *p, size_t len)
+{
+    static const char form[] = "1.# ###";
+
+    if (len < sizeof(form) - 1) {
+        return false;
+    }
+
+    for (size_t i = 0; form[i] != '\0'; i++) {
+        if (form[i] == '#' ? (p[i] < '0' || p[i] > '9')
+                           : p[i] != (uint8_t) form[i]) {
+            return false;
+        }
+    }
+
+    return true;
+}
+
+
 static void
 llm_reply_ask(llm_reply_hint_t *hint, uint8_t rank, uint32_t ms)
 {
@@ -37,7 +58,7 @@ llm_reply_ask(llm_reply_hint_t *hint, uint8_t rank, uint32_t ms)
 }
 
 
-void
+bool
 llm_reply_header(llm_reply_hint_t *hint, const uint8_t *line, size_t len,
     int64_t unix_now)
 {
@@ -47,13 +68,13 @@ llm_reply_header(llm_reply_hint_t *hint, const uint8_t *line, size_t len,
 
     if (len >= name && memcmp(line, LLM_REPLY_STATUS, name) == 0) {
         *hint = (llm_reply_hint_t) { .rank = 0 };
-        return;
+        return llm_reply_status(line + name, len - name);
     }
 
     colon = (len != 0) ? memchr(line, ':', len) : NULL;
 
     if (colon == NULL) {
-        return;
+        return true;
     }
 
     while (line[len - 1] == '\n' || line[len - 1] == '\r') {
@@ -79,6 +100,8 @@ llm_reply_header(llm_reply_hint_t *hint, const uint8_t *line, size_t len,
             llm_reply_ask(hint, 1, ms);
         }
     }
+
+    return true;
 }
 
 

@@ -44,8 +44,10 @@ typedef struct {
  * the first that is understood of retry-after-ms, x-ms-retry-after-ms and
  * Retry-After counts, and of two alike the longer one, however they come.  A
  * status line begins another header, where nothing was asked for.
+ *
+ * False: it begins like a status line of HTTP/1 and is none.
  */
-void llm_reply_header(llm_reply_hint_t *hint, const uint8_t *line, size_t len,
+bool llm_reply_header(llm_reply_hint_t *hint, const uint8_t *line, size_t len,
     int64_t unix_now);
 
 /* An reply means what it would mean to a request, but for what is expected. */

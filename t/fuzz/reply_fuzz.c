@@ -71,7 +71,7 @@ tell(const line_t *lines, size_t n, bool backwards, int64_t now)
         uint8_t *copy = copy_of(line->p, line->len);
         llm_reply_hint_t before = hint;
 
-        llm_reply_header(&hint, copy, line->len, now);
+        check(llm_reply_header(&hint, copy, line->len, now) || is_status(line));
         free(copy);
 
         check(hint.rank <= 3 && (hint.rank != 0 || hint.ms == 0));
@@ -130,7 +130,7 @@ check_value(const uint8_t *p, size_t len, int64_t now)
     memcpy(line + sizeof(name) - 1 + len, "\r\n", 2);
 
     told = llm_hint_retry_after(p, len, now, &ms);
-    llm_reply_header(&hint, line, sizeof(name) - 1 + len + 2, now);
+    check(llm_reply_header(&hint, line, sizeof(name) - 1 + len + 2, now));
     check(hint.rank == (told ? 1 : 0) && hint.ms == ms);
 
     free(line);

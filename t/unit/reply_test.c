@@ -23,8 +23,8 @@ hint(const char *header)
         end = strchr(header, '\n');
         end = (end != NULL) ? end + 1 : header + strlen(header);
 
-        llm_reply_header(&h, (const uint8_t *) header, (size_t) (end - header),
-            1760000000);
+        assert_true(llm_reply_header(&h, (const uint8_t *) header,
+            (size_t) (end - header), 1760000000));
     }
 
     return h.rank != 0 ? h.ms : NOT_TOLD;
@@ -86,6 +86,33 @@ the_header_of_an_earlier_reply_does_not_count(void **state)
     assert_int_equal(hint("HTTP/1.1 103 Early Hints\r\nRetry-After: 9\r\n\r\n"
                           "HTTP/1.1 429 Too Many Requests\r\n\r\n"),
         NOT_TOLD);
+}
+
+
+static bool
+is_header(const char *line)
+{
+    llm_reply_hint_t h = { .rank = 0 };
+
+    return llm_reply_header(&h, (const uint8_t *) line, strlen(line), 0);
+}
+
+
+static void
+a_status_line_that_is_none_is_told(void **state)
+{
+    (void) state;
+
+    assert_true(is_header("HTTP/1.1 200 OK\r\n"));
+    assert_true(is_header("HTTP/1.0 503\r\n"));
+    assert_true(is_header("Server: HTTP/x\r\n"));
+    assert_true(is_header("\r\n"));
+
+    assert_false(is_header("HTTP/\r\n"));
+    assert_false(is_header("HTTP/.1 503 Busy\r\n"));
+    assert_false(is_header("HTTP/g1 503 Busy\r\n"));
+    assert_false(is_header("HTTP/1.1 50\xdb Bu\r\n"));
+    assert_false(is_header("HTTP/1.1 20"));
 }
 
 
@@ -187,6 +214,7 @@ main(void)
         cmocka_unit_test(what_is_no_hint_is_none),
         cmocka_unit_test(the_order_of_the_headers_means_nothing),
         cmocka_unit_test(the_header_of_an_earlier_reply_does_not_count),
+        cmocka_unit_test(a_status_line_that_is_none_is_told),
         cmocka_unit_test(a_reply_means_what_it_means_to_a_request),
         cmocka_unit_test(what_is_not_expected_is_no_success),
         cmocka_unit_test(the_configuration_decides) };
