@@ -333,7 +333,7 @@ a_killed_process_costs_one_turn_at_most(void **state)
     };
 
     pid_t pids[LIVING];
-    uint32_t lost = 0;
+    uint64_t lost = 0;
 
     (void) state;
 
@@ -356,9 +356,10 @@ a_killed_process_costs_one_turn_at_most(void **state)
         uint64_t round = word >> ROUND_BITS;
         uint64_t part = word - (round << ROUND_BITS);
         uint64_t taken = round * weights[i] + part / candidates[i].step + 1;
+        uint64_t all = (uint64_t) weights[i] << (64 - ROUND_BITS);
 
-        assert_true(taken >= shared->counts[i]);
-        lost += (uint32_t) (taken - shared->counts[i]);
+        /* where there was much time, the rounds have begun anew */
+        lost += (taken + all - shared->counts[i] % all) % all;
 
         /* nobody is ahead, and nobody is a round behind */
         assert_in_range(shared->vtime.now[4] - word, 0,
