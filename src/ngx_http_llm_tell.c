@@ -299,10 +299,6 @@ ngx_http_llm_tell_failed(ngx_http_llm_receiver_t *receiver, ngx_uint_t status,
         return;
     }
 
-    if (ngx_http_llm_tell_old(receiver)) {
-        ngx_http_llm_tell_give_up(receiver, error);
-    }
-
     pause = NGX_HTTP_LLM_TELL_LONGEST;
 
     if (receiver->tries < 6) {
@@ -312,13 +308,19 @@ ngx_http_llm_tell_failed(ngx_http_llm_receiver_t *receiver, ngx_uint_t status,
 
     pause = ngx_max(pause, ngx_min(hint, NGX_HTTP_LLM_ALERT_OLD * 1000));
 
-    level = receiver->tries ? NGX_LOG_INFO : NGX_LOG_WARN;
+    if (ngx_http_llm_tell_old(receiver)) {
+        ngx_http_llm_tell_give_up(receiver, error);
 
-    ngx_log_error(level, ngx_cycle->log, 0,
-                  "llm: alert to \"%V\" failed: %s; it is tried again in %Ms",
-                  &receiver->name, error, (pause + 999) / 1000);
+    } else {
+        level = receiver->tries ? NGX_LOG_INFO : NGX_LOG_WARN;
 
-    receiver->tries++;
+        ngx_log_error(level, ngx_cycle->log, 0,
+                      "llm: alert to \"%V\" failed: %s; "
+                      "it is tried again in %Ms",
+                      &receiver->name, error, (pause + 999) / 1000);
+
+        receiver->tries++;
+    }
 
     ngx_http_llm_tell_wait(receiver, pause + ngx_random() % 500);
 }
