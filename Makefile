@@ -276,9 +276,10 @@ build/analyze/%.ok: src/%.c .clang-tidy | build/nginx/Makefile
 # Debian's nginx once more, from its source, with every allocation on its own.
 # A mirror may have dropped the source of this very version: its neighbour does.
 # An empty string of nginx has no address, and nothing is copied from there;
-# and nginx is not to read numbers wherever they are, as it else does on amd64.
+# nginx is not to read numbers wherever they are, as it else does on amd64; and
+# it shifts the first byte of an address into the sign.
 checked_opt = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
-              -fno-sanitize=nonnull-attribute
+              -fno-sanitize=nonnull-attribute,shift
 checked_cc  = -std=gnu11 -fPIC -DNGX_DEBUG_PALLOC=1 -DNGX_HAVE_NONALIGNED=0 \
               $(checked_opt)
 
