@@ -70,8 +70,9 @@ sub parse {
             next;
         }
 
-        $line =~ /^([a-z_]+)\{(.*)\} ([-+.\de]+)$/ or die "what? $line\n";
-        my ($series, $rest, $value) = ($1, $2, $3);
+        $line =~ /^([a-z_]+)(?:\{(.+)\})? ([-+.\de]+)$/
+            or die "what? $line\n";
+        my ($series, $rest, $value) = ($1, $2 // '', $3);
         my $base = $metric{$name}{type} eq 'histogram'
             ? $series =~ s/_(?:bucket|sum|count)$//r : $series;
         die "not of $name: $line\n" if $base ne $name;
