@@ -537,8 +537,8 @@ ngx_http_llm_curl_run(curl_socket_t s, int what)
 
 
 /*
- * Where memory ended libcurl has lost something of a socket and may fall over
- * it later: it does not get that far.
+ * Where memory ended libcurl may have lost something of a socket: whatever is
+ * under way ends as a shortage, and not when its time is over.
  */
 
 static void

@@ -101,24 +101,15 @@ struct ngx_http_llm_provider_s {
 /* provider: llm_provider {} */
 
 char *ngx_http_llm_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_llm_endpoint(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_llm_model(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_llm_timeout(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_llm_price(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_llm_limit(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
-char *ngx_http_llm_classify(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
+char *ngx_http_llm_endpoint(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_header(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_model(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_circuit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_timeout(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_price(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_classify(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_add_header(ngx_conf_t *cf,
     ngx_http_llm_provider_t *provider, ngx_str_t *name, ngx_str_t *value,
     ngx_uint_t literal);

@@ -92,8 +92,7 @@ char *ngx_http_llm_use(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_budget(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_wait_time(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
-char *ngx_http_llm_commit_when(ngx_conf_t *cf, ngx_command_t *cmd,
-    void *conf);
+char *ngx_http_llm_commit_when(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_deadline(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_retry(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 void *ngx_http_llm_create_route(ngx_conf_t *cf);

@@ -50,7 +50,7 @@ typedef struct {
 bool llm_reply_header(llm_reply_hint_t *hint, const uint8_t *line, size_t len,
     int64_t unix_now);
 
-/* An reply means what it would mean to a request, but for what is expected. */
+/* A reply means what it would mean to a request, but for what is expected. */
 llm_reply_verdict_t llm_reply_judge(const llm_reply_t *reply);
 
 #endif /* LLM_REPLY_H */

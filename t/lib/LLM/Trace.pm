@@ -49,8 +49,6 @@ my $ON_SOCKET = qr/^(?:connect|accept4?|recvfrom|recvmsg|recv|sendto|sendmsg
     |send|read|readv|write|writev|sendfile)\z/x;
 
 sub reason {
-    my $class = shift;
-
     my $out = `strace -o /dev/null true 2>&1`;
     return $? == 0 ? '' : $out || 'no strace';
 }
@@ -66,7 +64,7 @@ sub new {
             or POSIX::_exit(1);
     }
 
-    my $self = bless { file => $file, child => $child, pid => $pid }, $class;
+    my $self = bless { file => $file, child => $child }, $class;
     my $until = time + PATIENCE;
     until ($self->_is_attached) {
         croak "strace does not attach to $pid" if time > $until;
