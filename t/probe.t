@@ -241,6 +241,25 @@ subtest 'one worker of all sends them, and another one when it is gone' => sub {
 };
 
 
+subtest 'a worker that is killed is followed within two intervals' => sub {
+    my $gw = LLM::Gateway->new(workers => 4,
+        providers => [ a => 'probe interval=2s timeout=1s;' ]);
+    my $p = $gw->provider('a');
+    probed($p, 2);
+
+    # one of them is the prober
+    for my $pid ($gw->nginx->workers) {
+        my $last = ($p->requests)[-1]{time};
+        my $seen = () = $p->requests;
+        $gw->nginx->expect_killed($pid);
+        kill KILL => $pid;
+        ok $gw->wait_for(sub { $p->requests > $seen }, PATIENCE), 'goes on';
+        cmp_ok +($p->requests)[$seen]{time} - $last, '<=', 4, 'in time';
+    }
+    $gw->done;
+};
+
+
 subtest 'a reload neither loses probes nor sends more of them' => sub {
     my $gw = LLM::Gateway->new(workers => 2,
         providers => [ a => 'probe interval=1s timeout=5s;' ]);
