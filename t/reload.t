@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use LLM::Gateway;
+use List::Util qw(sum0);
 use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -55,8 +56,14 @@ for my $state (sort keys %STATE) {
             my $gw = gateway([ a => "circuit failure_threshold=3 open=$open"
                 . ' success_threshold=3;' ], workers => $workers);
             $STATE{$state}->($gw, $gw->provider('a'));
+
+            # a caller has its answer before it is counted
+            my $route;
+            ok $gw->wait_for(sub {
+                ($route) = @{ $gw->status->{routes} };
+                $gw->calls == sum0 values %{ $route->{outcomes} };
+            }), 'all is counted';
             my $before = kept($gw);
-            my ($route) = @{ $gw->status->{routes} };
 
             $gw->nginx->reload for 1 .. 3;
             is_deeply kept($gw), $before, "$workers workers" or diag explain
