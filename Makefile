@@ -279,7 +279,7 @@ build/analyze/%.ok: src/%.c .clang-tidy | build/nginx/Makefile
 # nginx is not to read numbers wherever they are, as it else does on amd64; and
 # it shifts the first byte of an address into the sign.
 checked_opt = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
-              -fno-sanitize=nonnull-attribute,shift
+              -fno-sanitize=nonnull-attribute,shift-base
 checked_cc  = -std=gnu11 -fPIC -DNGX_DEBUG_PALLOC=1 -DNGX_HAVE_NONALIGNED=0 \
               $(checked_opt)
 
