@@ -192,14 +192,14 @@ ngx_http_llm_prober_look(ngx_http_llm_main_conf_t *mcf,
     llm_probe_t         *record;
     llm_circuit_view_t   view;
 
-    if (probe->call) {
-        return ngx_min(NGX_HTTP_LLM_PROBER_LOOK, probe->interval);
-    }
-
     record = probe->provider->record->probe;
 
     now = ngx_http_llm_time(mcf);
     next = record->next;
+
+    if (probe->call) {
+        return next > now ? next - now : probe->interval;
+    }
 
     if (record->mark != probe->mark || next > now + probe->interval) {
 
@@ -251,6 +251,7 @@ ngx_http_llm_probe_start(ngx_http_llm_main_conf_t *mcf,
 {
     bool                      admitted;
     uint32_t                  wait;
+    uint64_t                  now, next;
     llm_transition_t          tr;
     ngx_http_llm_provider_t  *provider;
 
@@ -274,15 +275,18 @@ ngx_http_llm_probe_start(ngx_http_llm_main_conf_t *mcf,
         return ngx_max(ngx_min(wait, NGX_HTTP_LLM_PROBER_LOOK), 10);
     }
 
-    provider->record->probe->next = ngx_http_llm_time(mcf) + probe->interval
-                                    - ngx_random() % (probe->interval / 10 + 1);
+    now = ngx_http_llm_time(mcf);
+    next = llm_probe_next(now, (uint32_t) probe->interval,
+                          (uint32_t) ngx_random());
+
+    provider->record->probe->next = next;
     probe->addresses = 0;
 
     if (ngx_http_llm_probe_send(probe) != NGX_OK) {
         ngx_http_llm_probe_forget(mcf, probe);
     }
 
-    return ngx_min(NGX_HTTP_LLM_PROBER_LOOK, probe->interval);
+    return next - now;
 }
 
 

@@ -11,6 +11,7 @@ use LLM::Gateway;
 use LLM::HTTP;
 use LLM::Nginx;
 use LLM::Provider;
+use List::Util qw(max min sum);
 use POSIX qw(mkfifo);
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -181,6 +182,37 @@ subtest 'an interval of less than a second is kept to' => sub {
     my @gaps = sort { $a <=> $b } map { $times[$_] - $times[ $_ - 1 ] }
         1 .. $#times;
     cmp_ok $gaps[ @gaps / 2 ], '<', 0.5, 'half of the time' or diag("@gaps");
+    $gw->done;
+};
+
+
+subtest 'an interval is up to a tenth shorter, each time anew' => sub {
+    my $interval = 0.5;
+    my $gw = LLM::Gateway->new(providers => [ a => 'probe interval=500ms;' ]);
+
+    my @gaps;
+    ok $gw->wait_for(sub {
+        my @times = map { $_->{time} } $gw->provider('a')->requests;
+        @gaps = map { $times[$_] - $times[ $_ - 1 ] } 1 .. $#times;
+        return @gaps > 6 && min(@gaps) < 0.97 * $interval;
+    }, PATIENCE), 'shorter' or diag("@gaps");
+    cmp_ok sum(@gaps) / @gaps, '>', 0.85 * $interval, 'by no more'
+        or diag("@gaps");
+    $gw->done;
+};
+
+
+subtest 'no two providers are asked in step' => sub {
+    my $gw = LLM::Gateway->new(
+        providers => [ map { $_ => 'probe interval=500ms;' } qw(a b) ]);
+
+    my @ahead;
+    ok $gw->wait_for(sub {
+        my ($a, $b) = map { [ map { $_->{time} } $gw->provider($_)->requests ] }
+            qw(a b);
+        @ahead = map { $b->[$_] - $a->[$_] } 0 .. min($#$a, $#$b);
+        return @ahead && max(@ahead) - min(@ahead) > 0.05;
+    }, PATIENCE), 'one drifts away from the other' or diag("@ahead");
     $gw->done;
 };
 

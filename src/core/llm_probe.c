@@ -144,6 +144,13 @@ llm_probe_day(const llm_probe_t *p, uint64_t now)
 }
 
 
+uint64_t
+llm_probe_next(uint64_t now, uint32_t interval, uint32_t random)
+{
+    return now + interval - random % (interval / 10 + 1);
+}
+
+
 void
 llm_probe_copy(llm_probe_t *to, const llm_probe_t *from)
 {

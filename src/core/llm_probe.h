@@ -1,5 +1,6 @@
 /*
- * What is known of a provider's active probes, and who sends them.
+ * What is known of a provider's active probes, when the next one is due, and
+ * who sends them.
  *
  * In shared memory; lock-free: a process that is killed at any instruction
  * leaves nothing locked.  All zeroes is ready for use.  One process at a time
@@ -72,6 +73,12 @@ uint64_t llm_probe_count(const llm_probe_t *p, llm_probe_result_t result);
  */
 llm_probe_share_t llm_probe_hour(const llm_probe_t *p, uint64_t now);
 llm_probe_share_t llm_probe_day(const llm_probe_t *p, uint64_t now);
+
+/*
+ * When the next one is due: after an interval that is up to a tenth shorter,
+ * so that nobody is asked in step with others.  random: any 32 random bits.
+ */
+uint64_t llm_probe_next(uint64_t now, uint32_t interval, uint32_t random);
 
 /* Copies one into another that nobody else knows yet. */
 void llm_probe_copy(llm_probe_t *to, const llm_probe_t *from);

@@ -147,6 +147,34 @@ bucket_that_is_full_stays_so(void **state)
 
 
 static void
+interval_is_up_to_a_tenth_shorter(void **state)
+{
+    (void) state;
+
+    static const uint32_t intervals[] = { 100, 109, 30000, 86400000 };
+
+    for (unsigned i = 0; i < sizeof(intervals) / sizeof(intervals[0]); i++) {
+        uint32_t interval = intervals[i];
+        uint64_t soonest = UINT64_MAX;
+        uint64_t latest = 0;
+
+        for (uint32_t random = 0; random <= interval / 10; random++) {
+            uint64_t next = llm_probe_next(NOW, interval, random);
+
+            soonest = next < soonest ? next : soonest;
+            latest = next > latest ? next : latest;
+        }
+
+        assert_int_equal(soonest, NOW + interval - interval / 10);
+        assert_int_equal(latest, NOW + interval);
+
+        soonest = llm_probe_next(NOW, interval, UINT32_MAX);
+        assert_in_range(soonest, NOW + interval - interval / 10, latest);
+    }
+}
+
+
+static void
 copy_is_the_same(void **state)
 {
     (void) state;
@@ -343,6 +371,7 @@ main(void)
         cmocka_unit_test_setup(what_is_too_large_is_cut, setup),
         cmocka_unit_test_setup(hour_and_day_forget, setup),
         cmocka_unit_test_setup(bucket_that_is_full_stays_so, setup),
+        cmocka_unit_test_setup(interval_is_up_to_a_tenth_shorter, setup),
         cmocka_unit_test_setup(copy_is_the_same, setup),
         cmocka_unit_test_setup(saved_is_the_same, setup),
         cmocka_unit_test_setup(numbers_that_can_not_be_are_refused, setup),
