@@ -177,6 +177,19 @@ static ngx_http_llm_metric_t  ngx_http_llm_metrics[] = {
       { "provider", "result" }, NULL,
       "Active probes, by what came of them.", 0, NULL },
 
+    { "llm_probe_result", "gauge", "providers", "probe.result",
+      { "provider", "result" }, "success",
+      "1 for what came of the last active probe.", 0, NULL },
+
+    { "llm_probe_result", "gauge", "providers", "probe.result",
+      { "provider", "result" }, "failure", NULL, 0, NULL },
+
+    { "llm_probe_result", "gauge", "providers", "probe.result",
+      { "provider", "result" }, "credential", NULL, 0, NULL },
+
+    { "llm_probe_result", "gauge", "providers", "probe.result",
+      { "provider", "result" }, "throttle", NULL, 0, NULL },
+
     { "llm_probe_duration_seconds", "gauge", "providers", "probe.latency",
       { "provider" }, NULL,
       "How long the last active probe took.", 0, NULL },

@@ -67,7 +67,8 @@ subtest 'a probe is sent as a request would be, with the key' => sub {
 subtest 'a key that is refused is named before the first caller' => sub {
     my $gw = LLM::Gateway->new(providers => [
         a => "probe $FAST;", b => "probe $FAST passive=on;", c => 'probe off;',
-    ], start => 0);
+    ], start => 0, server => 'location /metrics { llm_status'
+        . ' format=prometheus; }');
     $gw->provider($_)->behave_at('/models', 401) for 'a', 'b';
     $gw->start;
 
@@ -76,6 +77,7 @@ subtest 'a key that is refused is named before the first caller' => sub {
         qr/\[error].*provider "a": credential: status 401, .*refuses its key/,
         'in the log';
     is $gw->status('a')->{state}, 'closed', 'its circuit is left alone';
+    is last_result($gw, 'a'), 'credential', 'and in the metrics';
 
     ok $gw->wait_for(sub { $gw->status('b')->{state} eq 'open' }, PATIENCE),
         'passive=on: it opens';
@@ -93,6 +95,8 @@ subtest 'a key that is refused is named before the first caller' => sub {
     $gw->provider('a')->behave_at('/models', 200);
     ok $gw->nginx->wait_log(qr/\[warn].*provider "a": success: status 200/,
         PATIENCE), 'that it is right again is news';
+    is last_result($gw, 'a'), 'success', 'in the metrics, too';
+    is last_result($gw, 'c'), '', 'which say nothing where nobody probes';
     $gw->done;
 };
 
@@ -490,6 +494,16 @@ sub metrics {
 
     return LLM::HTTP->new($gw->url)->get('/metrics',
         close => 1)->body;
+}
+
+
+# what the metrics say came of the last one
+sub last_result {
+    my ($gw, $name) = @_;
+
+    my %is = reverse metrics($gw)
+        =~ /^llm_probe_result\{provider="$name",result="(\w+)"} (\d)$/mg;
+    return $is{1} // '';
 }
 
 
