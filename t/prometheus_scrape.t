@@ -192,6 +192,7 @@ subtest 'what it reads is what happened' => sub {
         (value('llm_probe_total{result="failure"}') // 0) > 0
             && (value('llm_probe_total{result="success"}') // 0) > 0;
     }, PATIENCE), 'probes before, and while it is out';
+    scraped('llm_zone_size_bytes', 1048576);
     scraped('llm_probe_result{provider="openai",result="failure"}', 1);
     scraped('sum(llm_probe_result)', 1, 'a probe has one result');
     cmp_ok value('llm_state_age_seconds'), '<', PATIENCE, 'the file is written';

@@ -117,10 +117,12 @@ sub value {
 sub expected {
     my ($status) = @_;
 
-    my @expected = [
-        'llm_build_info',
-        { version => $status->{module}, nginx => $status->{nginx} }, 1,
-    ];
+    my @expected = (
+        [ 'llm_build_info',
+            { version => $status->{module}, nginx => $status->{nginx} }, 1 ],
+        [ 'llm_zone_size_bytes', {}, $status->{zone}{size} ],
+        [ 'llm_zone_used_bytes', {}, $status->{zone}{used} ],
+    );
 
     for my $p (@{ $status->{providers} }) {
         my %of = (provider => $p->{name});
