@@ -73,9 +73,11 @@ sub start {
 sub stop {
     my ($pid) = @_;
 
-    kill 'TERM', $pid;
+    for my $tick (0 .. 599) {
+        # without a master it may come right before the wait for events,
+        # and wakes nobody then
+        kill 'TERM', $pid if $tick % 20 == 0;
 
-    for (1 .. 600) {
         if (waitpid($pid, WNOHANG) == $pid) {
             delete $children{$pid};
             return;
