@@ -6,7 +6,6 @@
 
 #include "ngx_http_llm_choice.h"
 #include "ngx_http_llm_gate.h"
-#include "ngx_http_llm_operator.h"
 #include "ngx_http_llm_provider.h"
 #include "ngx_http_llm_report.h"
 #include "ngx_http_llm_route.h"
@@ -375,6 +374,43 @@ static uint64_t
 ngx_http_llm_tokens(ngx_http_llm_ctx_t *ctx)
 {
     return ctx->estimate.input + ctx->estimate.output;
+}
+
+
+/*
+ * Would the circuit admit, as the operator's word is at this moment?  *wait is
+ * that of llm_circuit_peek(), but tells when a word is over.
+ */
+
+llm_admission_t
+ngx_http_llm_peek_circuit(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider, uint32_t *wait)
+{
+    uint64_t                   left, now;
+    llm_admission_t            admission;
+    llm_transition_t           tr;
+    ngx_http_llm_main_conf_t  *mcf;
+
+    mcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_llm_module);
+    now = ngx_http_llm_time(mcf);
+
+    if (llm_circuit_admin_expire(&provider->record->circuit, now, &tr)) {
+        ngx_http_llm_moved(ctx->request, provider, &tr, 0);
+    }
+
+    admission = llm_circuit_peek(&provider->record->circuit,
+                                 &provider->circuit, (uint32_t) now, wait);
+
+    if (admission == LLM_REFUSED_FORCED) {
+
+        (void) llm_circuit_admin_now(&provider->record->circuit, now, &left);
+
+        if (left) {
+            *wait = (uint32_t) left;
+        }
+    }
+
+    return admission;
 }
 
 

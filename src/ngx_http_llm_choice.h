@@ -16,6 +16,8 @@ ngx_int_t ngx_http_llm_choose(ngx_http_llm_ctx_t *ctx);
 void ngx_http_llm_choose_again(ngx_http_llm_ctx_t *ctx);
 ngx_int_t ngx_http_llm_ask(ngx_http_llm_ctx_t *ctx, ngx_uint_t i);
 ngx_int_t ngx_http_llm_peek(ngx_http_llm_ctx_t *ctx);
+llm_admission_t ngx_http_llm_peek_circuit(ngx_http_llm_ctx_t *ctx,
+    ngx_http_llm_provider_t *provider, uint32_t *wait);
 llm_limit_t ngx_http_llm_peek_limits(ngx_http_llm_ctx_t *ctx,
     ngx_http_llm_provider_t *provider, uint32_t *wait);
 void ngx_http_llm_settle(ngx_http_llm_ctx_t *ctx,

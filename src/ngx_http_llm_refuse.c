@@ -7,7 +7,6 @@
 #include "ngx_http_llm_choice.h"
 #include "ngx_http_llm_error.h"
 #include "ngx_http_llm_header.h"
-#include "ngx_http_llm_operator.h"
 #include "ngx_http_llm_provider.h"
 #include "ngx_http_llm_report.h"
 #include "ngx_http_llm_route.h"

@@ -6,7 +6,6 @@
 
 #include "ngx_http_llm_choice.h"
 #include "ngx_http_llm_conf.h"
-#include "ngx_http_llm_operator.h"
 #include "ngx_http_llm_provider.h"
 #include "ngx_http_llm_route.h"
 #include "ngx_http_llm_slot.h"
