@@ -4,8 +4,8 @@
  */
 
 
-#include "ngx_http_llm_alert.h"
 #include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_feed.h"
 #include "ngx_http_llm_provider.h"
 #include "ngx_http_llm_route.h"
 #include "ngx_http_llm_slot.h"

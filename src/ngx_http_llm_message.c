@@ -4,9 +4,9 @@
  */
 
 
-#include "ngx_http_llm_alert.h"
 #include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_receiver.h"
 #include "ngx_http_llm_route.h"
 #include "ngx_http_llm_slot.h"
 

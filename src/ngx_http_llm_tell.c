@@ -4,7 +4,7 @@
  */
 
 
-#include "ngx_http_llm_alert.h"
+#include "ngx_http_llm_feed.h"
 #include "ngx_http_llm_report.h"
 #include "ngx_http_llm_slot.h"
 #include "ngx_http_llm_target.h"
