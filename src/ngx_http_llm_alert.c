@@ -20,7 +20,8 @@
 
 
 static char *ngx_http_llm_alert_url(ngx_conf_t *cf,
-    ngx_http_llm_receiver_t *receiver, ngx_str_t *value);
+    ngx_http_llm_receiver_t *receiver);
+static char *ngx_http_llm_alert_check(ngx_str_t *url);
 static char *ngx_http_llm_alert_name(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_llm_receiver_t *receiver,
     ngx_url_t *u);
@@ -105,7 +106,7 @@ ngx_http_llm_alert(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return rv;
     }
 
-    rv = ngx_http_llm_alert_url(cf, receiver, &value[1]);
+    rv = ngx_http_llm_alert_url(cf, receiver);
 
     if (rv != NGX_CONF_OK) {
         return rv;
@@ -127,18 +128,16 @@ ngx_http_llm_alert(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 /* No message shows what may be a secret. */
 
 static char *
-ngx_http_llm_alert_url(ngx_conf_t *cf, ngx_http_llm_receiver_t *receiver,
-    ngx_str_t *value)
+ngx_http_llm_alert_url(ngx_conf_t *cf, ngx_http_llm_receiver_t *receiver)
 {
-    u_char                    *p, *last;
+    char                      *rv;
     size_t                     schema;
     ngx_url_t                  u;
-    ngx_str_t                  url, owner;
+    ngx_str_t                  url;
     ngx_http_llm_main_conf_t  *mcf;
 
     mcf = receiver->mcf;
     url = receiver->url;
-    last = url.data + url.len;
 
     ngx_memzero(&u, sizeof(ngx_url_t));
 
@@ -164,31 +163,16 @@ ngx_http_llm_alert_url(ngx_conf_t *cf, ngx_http_llm_receiver_t *receiver,
                "\"env:NAME\" or \"file:PATH\" where that stands";
     }
 
-    for (p = url.data; p < last; p++) {
-        if (*p <= 0x20 || *p >= 0x7f || *p == '#' || *p == '\\') {
-            return "has a URL with a blank, a fragment, or a character that "
-                   "is to be written as %XX";
-        }
-    }
-
-    if (ngx_strncasecmp(url.data + schema, (u_char *) "unix:", 5) == 0) {
-        return "has a URL of a unix socket: expected "
-               "\"https://HOST[:PORT]/PATH\"";
-    }
-
-    p = ngx_strlchr(url.data + schema, last, '/');
-
-    if (ngx_strlchr(url.data + schema, p ? p : last, '@')
-        || ngx_strlchr(url.data + schema, p ? p : last, '$'))
-    {
-        return "has a URL with credentials or a variable: expected "
-               "\"https://HOST[:PORT]/PATH\", and a secret in \"key=\"";
-    }
-
     u.url.data = url.data + schema;
     u.url.len = url.len - schema;
     u.uri_part = 1;
     u.no_resolve = 1;
+
+    rv = ngx_http_llm_alert_check(&u.url);
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK || u.host.len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -202,17 +186,8 @@ ngx_http_llm_alert_url(ngx_conf_t *cf, ngx_http_llm_receiver_t *receiver,
         return NGX_CONF_ERROR;
     }
 
-    owner.len = sizeof("receiver \"\"") - 1 + receiver->name.len;
-
-    owner.data = ngx_pnalloc(cf->pool, owner.len);
-    if (owner.data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_sprintf(owner.data, "receiver \"%V\"", &receiver->name);
-
-    receiver->target = ngx_http_llm_target_create(cf, &u, "llm_alert", &owner);
-
+    receiver->target = ngx_http_llm_target_create(cf, &u, "llm_alert",
+                                                  "receiver", &receiver->name);
     if (receiver->target == NULL) {
         return NGX_CONF_ERROR;
     }
@@ -233,6 +208,44 @@ ngx_http_llm_alert_url(ngx_conf_t *cf, ngx_http_llm_receiver_t *receiver,
     }
 
 #endif
+
+    return NGX_CONF_OK;
+}
+
+
+/* What nginx's own parser would take; url is without its scheme. */
+
+static char *
+ngx_http_llm_alert_check(ngx_str_t *url)
+{
+    u_char  *p, *last, *host_end;
+
+    last = url->data + url->len;
+
+    for (p = url->data; p < last; p++) {
+        if (*p <= 0x20 || *p >= 0x7f || *p == '#' || *p == '\\') {
+            return "has a URL with a blank, a fragment, or a character that "
+                   "is to be written as %XX";
+        }
+    }
+
+    if (ngx_strncasecmp(url->data, (u_char *) "unix:", 5) == 0) {
+        return "has a URL of a unix socket: expected "
+               "\"https://HOST[:PORT]/PATH\"";
+    }
+
+    host_end = ngx_strlchr(url->data, last, '/');
+
+    if (host_end == NULL) {
+        host_end = last;
+    }
+
+    if (ngx_strlchr(url->data, host_end, '@')
+        || ngx_strlchr(url->data, host_end, '$'))
+    {
+        return "has a URL with credentials or a variable: expected "
+               "\"https://HOST[:PORT]/PATH\", and a secret in \"key=\"";
+    }
 
     return NGX_CONF_OK;
 }

@@ -23,6 +23,10 @@ static char *ngx_http_llm_endpoint_check(ngx_conf_t *cf,
     ngx_http_llm_provider_t *provider, ngx_str_t *value);
 static char *ngx_http_llm_endpoint_parse(ngx_conf_t *cf,
     ngx_http_llm_provider_t *provider, ngx_str_t *value, ngx_uint_t port);
+static char *ngx_http_llm_endpoint_host(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *provider, ngx_url_t *u);
+static void ngx_http_llm_endpoint_base(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *provider, ngx_str_t *uri);
 
 
 /* endpoint URL */
@@ -135,9 +139,7 @@ static char *
 ngx_http_llm_endpoint_parse(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
     ngx_str_t *value, ngx_uint_t port)
 {
-    u_char     *p, *last;
-    ngx_url_t   u;
-    ngx_str_t   uri, owner;
+    ngx_url_t  u;
 
     ngx_memzero(&u, sizeof(ngx_url_t));
 
@@ -165,54 +167,75 @@ ngx_http_llm_endpoint_parse(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
         return NGX_CONF_ERROR;
     }
 
-    owner.len = sizeof("provider \"\"") - 1 + provider->name.len;
-
-    owner.data = ngx_pnalloc(cf->pool, owner.len);
-    if (owner.data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_sprintf(owner.data, "provider \"%V\"", &provider->name);
-
-    provider->target = ngx_http_llm_target_create(cf, &u, "endpoint", &owner);
+    provider->target = ngx_http_llm_target_create(cf, &u, "endpoint",
+                                                  "provider", &provider->name);
     if (provider->target == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    /* the name without brackets for TLS, with a port of its own for Host */
+    if (ngx_http_llm_endpoint_host(cf, provider, &u) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
 
-    provider->tls_name = u.host;
+    ngx_http_llm_endpoint_base(cf, provider, &u.uri);
 
-    if (u.family == AF_UNIX) {
+    return NGX_CONF_OK;
+}
+
+
+/* The name without brackets for TLS, with a port of its own for Host. */
+
+static char *
+ngx_http_llm_endpoint_host(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
+    ngx_url_t *u)
+{
+    u_char  *p;
+
+    if (u->family == AF_UNIX) {
         ngx_str_set(&provider->tls_name, "localhost");
         provider->host = provider->tls_name;
 
-    } else {
-
-        p = ngx_pnalloc(cf->pool, u.host.len + sizeof("[]:65535") - 1);
-        if (p == NULL) {
-            return NGX_CONF_ERROR;
-        }
-
-        provider->host.data = p;
-
-        p = ngx_cpymem(p, u.host.data, u.host.len);
-
-        if (!u.no_port && u.port != port) {
-            p = ngx_sprintf(p, ":%d", (int) u.port);
-        }
-
-        provider->host.len = p - provider->host.data;
+        return NGX_CONF_OK;
     }
 
-    /* the base path without a final slash, and its query */
+    provider->tls_name = u->host;
 
-    uri = u.uri;
-    last = uri.data + uri.len;
+    p = ngx_pnalloc(cf->pool, u->host.len + sizeof("[]:65535") - 1);
+    if (p == NULL) {
+        return NGX_CONF_ERROR;
+    }
 
-    p = ngx_strlchr(uri.data, last, '?');
+    provider->host.data = p;
+
+    p = ngx_cpymem(p, u->host.data, u->host.len);
+
+    if (!u->no_port && u->port != u->default_port) {
+        p = ngx_sprintf(p, ":%d", (int) u->port);
+    }
+
+    provider->host.len = p - provider->host.data;
+
+    return NGX_CONF_OK;
+}
+
+
+/* The base path without a final slash, and its query. */
+
+static void
+ngx_http_llm_endpoint_base(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
+    ngx_str_t *uri)
+{
+    u_char  *p, *last;
+
+    provider->base = *uri;
+
+    last = uri->data + uri->len;
+
+    p = ngx_strlchr(uri->data, last, '?');
 
     if (p) {
+        provider->base.len = p - uri->data;
+
         provider->args.data = p + 1;
         provider->args.len = last - (p + 1);
 
@@ -223,14 +246,11 @@ ngx_http_llm_endpoint_parse(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
                                "\"api_key\" with \"header=NAME\"",
                                &provider->name);
         }
-        uri.len = p - uri.data;
     }
 
-    while (uri.len && uri.data[uri.len - 1] == '/') {
-        uri.len--;
+    while (provider->base.len
+           && provider->base.data[provider->base.len - 1] == '/')
+    {
+        provider->base.len--;
     }
-
-    provider->base = uri;
-
-    return NGX_CONF_OK;
 }

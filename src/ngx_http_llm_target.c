@@ -32,8 +32,9 @@ static ngx_int_t ngx_http_llm_address_cmp(struct sockaddr *one,
 
 ngx_http_llm_target_t *
 ngx_http_llm_target_create(ngx_conf_t *cf, ngx_url_t *u,
-    const char *directive, ngx_str_t *owner)
+    const char *directive, const char *kind, ngx_str_t *name)
 {
+    size_t                      len;
     ngx_uint_t                  i;
     ngx_pool_cleanup_t         *cln;
     ngx_http_llm_set_t         *set;
@@ -60,17 +61,24 @@ ngx_http_llm_target_create(ngx_conf_t *cf, ngx_url_t *u,
     target->mcf = mcf;
     target->known = &target->own;
     target->port = u->port;
-    target->owner = *owner;
     target->directive.data = (u_char *) directive;
     target->directive.len = ngx_strlen(directive);
     target->file = cf->conf_file->file.name;
     target->line = cf->conf_file->line;
     target->host.len = u->host.len;
 
+    len = ngx_strlen(kind) + sizeof(" \"\"") - 1 + name->len;
+
     target->host.data = ngx_pnalloc(cf->pool, u->host.len + 1);
-    if (target->host.data == NULL) {
+    target->owner.data = ngx_pnalloc(cf->pool, len);
+
+    if (target->host.data == NULL || target->owner.data == NULL) {
         return NULL;
     }
+
+    target->owner.len = ngx_sprintf(target->owner.data, "%s \"%V\"", kind,
+                                    name)
+                        - target->owner.data;
 
     ngx_strlow(target->host.data, u->host.data, u->host.len);
     target->host.data[u->host.len] = '\0';

@@ -68,12 +68,12 @@ struct ngx_http_llm_target_s {
 
 
 /*
- * While the configuration is read.  u is parsed with no_resolve; owner is
- * what follows "of" in a log line: provider "openai".
+ * While the configuration is read.  u is parsed with no_resolve; kind and
+ * name say in the log whose host it is: provider "openai".
  */
 
 ngx_http_llm_target_t *ngx_http_llm_target_create(ngx_conf_t *cf,
-    ngx_url_t *u, const char *directive, ngx_str_t *owner);
+    ngx_url_t *u, const char *directive, const char *kind, ngx_str_t *name);
 
 
 /*
