@@ -13,6 +13,8 @@
  */
 
 
+static char *ngx_http_llm_key_parameters(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *provider, ngx_str_t *name, ngx_str_t *scheme);
 static char *ngx_http_llm_secret_env(ngx_conf_t *cf, ngx_str_t *name,
     ngx_str_t *key);
 static char *ngx_http_llm_secret_file(ngx_conf_t *cf, ngx_str_t *name,
@@ -28,7 +30,7 @@ ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     char        *rv;
     ngx_str_t   *value, name, scheme, key, full;
-    ngx_uint_t   i, literal;
+    ngx_uint_t   literal;
 
     if (provider->key_set) {
         return "is duplicate";
@@ -49,39 +51,9 @@ ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_OK;
     }
 
-    ngx_str_null(&name);
-    ngx_str_null(&scheme);
-
-    for (i = 2; i < cf->args->nelts; i++) {
-
-        if (ngx_strncmp(value[i].data, "header=", 7) == 0) {
-            name.data = value[i].data + 7;
-            name.len = value[i].len - 7;
-            continue;
-        }
-
-        if (ngx_strncmp(value[i].data, "scheme=", 7) == 0) {
-            scheme.data = value[i].data + 7;
-            scheme.len = value[i].len - 7;
-            continue;
-        }
-
-        /* it is not shown: it may be the key, behind a word as "Bearer" */
-
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter in \"api_key\" of "
-                           "\"llm_provider\" \"%V\": expected "
-                           "\"header=NAME\" or \"scheme=WORD\" behind the key",
-                           &provider->name);
-        return NGX_CONF_ERROR;
-    }
-
-    if (name.data == NULL) {
-        ngx_str_set(&name, "Authorization");
-
-        if (scheme.data == NULL) {
-            ngx_str_set(&scheme, "Bearer");
-        }
+    rv = ngx_http_llm_key_parameters(cf, provider, &name, &scheme);
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     rv = ngx_http_llm_secret(cf, &value[1], &key, &literal);
@@ -109,6 +81,56 @@ ngx_http_llm_api_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return ngx_http_llm_add_header(cf, provider, &name, &full, literal);
+}
+
+
+/* Which header the key is sent in, and behind which word. */
+
+static char *
+ngx_http_llm_key_parameters(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
+    ngx_str_t *name, ngx_str_t *scheme)
+{
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    value = cf->args->elts;
+
+    ngx_str_null(name);
+    ngx_str_null(scheme);
+
+    for (i = 2; i < cf->args->nelts; i++) {
+
+        if (ngx_strncmp(value[i].data, "header=", 7) == 0) {
+            name->data = value[i].data + 7;
+            name->len = value[i].len - 7;
+            continue;
+        }
+
+        if (ngx_strncmp(value[i].data, "scheme=", 7) == 0) {
+            scheme->data = value[i].data + 7;
+            scheme->len = value[i].len - 7;
+            continue;
+        }
+
+        /* it is not shown: it may be the key, behind a word as "Bearer" */
+
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter in \"api_key\" of "
+                           "\"llm_provider\" \"%V\": expected "
+                           "\"header=NAME\" or \"scheme=WORD\" behind the key",
+                           &provider->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (name->data == NULL) {
+        ngx_str_set(name, "Authorization");
+
+        if (scheme->data == NULL) {
+            ngx_str_set(scheme, "Bearer");
+        }
+    }
+
+    return NGX_CONF_OK;
 }
 
 

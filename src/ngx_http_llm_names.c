@@ -7,6 +7,7 @@
 #include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_provider.h"
 #include "ngx_http_llm_route.h"
+#include "ngx_http_llm_words.h"
 
 
 /*
@@ -44,10 +45,9 @@ static ngx_uint_t ngx_http_llm_has_tls(ngx_http_llm_main_conf_t *mcf,
 char *
 ngx_http_llm_add_pass(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf)
 {
-    ngx_str_t                         *value;
-    ngx_http_llm_pass_t               *pass;
-    ngx_http_llm_main_conf_t          *mcf;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t                 *value;
+    ngx_http_llm_pass_t       *pass;
+    ngx_http_llm_main_conf_t  *mcf;
 
     value = cf->args->elts;
 
@@ -87,22 +87,7 @@ ngx_http_llm_add_pass(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf)
         return NGX_CONF_OK;
     }
 
-    llcf->route_value = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (llcf->route_value == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = llcf->route_value;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
+    return ngx_http_llm_word_compile(cf, &value[1], &llcf->route_value);
 }
 
 

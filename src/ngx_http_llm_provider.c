@@ -25,6 +25,8 @@
 
 static char *ngx_http_llm_provider_check(ngx_conf_t *cf,
     ngx_http_llm_provider_t *provider);
+static char *ngx_http_llm_header_check(ngx_conf_t *cf,
+    ngx_http_llm_provider_t *provider, ngx_str_t *name, ngx_str_t *value);
 static ngx_uint_t ngx_http_llm_is_token(ngx_str_t *s);
 
 
@@ -212,10 +214,43 @@ char *
 ngx_http_llm_add_header(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
     ngx_str_t *name, ngx_str_t *value, ngx_uint_t literal)
 {
-    ngx_uint_t                         i;
-    ngx_str_t                         *hop;
-    ngx_http_llm_header_t             *header;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_http_llm_header_t  *header;
+
+    if (ngx_http_llm_header_check(cf, provider, name, value) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    header = ngx_array_push(&provider->headers);
+    if (header == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    header->name = *name;
+
+    if (!literal) {
+        return ngx_http_llm_word_compile(cf, value, &header->value);
+    }
+
+    header->value = ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (header->value == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    header->value->value = *value;
+
+    return NGX_CONF_OK;
+}
+
+
+/* A header that may be sent, once, with one line of text. */
+
+static char *
+ngx_http_llm_header_check(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
+    ngx_str_t *name, ngx_str_t *value)
+{
+    ngx_str_t              *hop;
+    ngx_uint_t              i;
+    ngx_http_llm_header_t  *header;
 
     if (!ngx_http_llm_is_token(name)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -262,32 +297,6 @@ ngx_http_llm_add_header(ngx_conf_t *cf, ngx_http_llm_provider_t *provider,
                                "one line of text", name, &provider->name);
             return NGX_CONF_ERROR;
         }
-    }
-
-    header = ngx_array_push(&provider->headers);
-    if (header == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    header->name = *name;
-    header->value = ngx_pcalloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (header->value == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    if (literal) {
-        header->value->value = *value;
-        return NGX_CONF_OK;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = value;
-    ccv.complex_value = header->value;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-        return NGX_CONF_ERROR;
     }
 
     return NGX_CONF_OK;

@@ -18,8 +18,10 @@
  */
 
 
-static char *ngx_http_llm_route_value(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_complex_value_t **cv);
+static char *ngx_http_llm_route_begin(ngx_conf_t *cf,
+    ngx_http_llm_route_t *route);
+static char *ngx_http_llm_use_parameters(ngx_conf_t *cf,
+    ngx_http_llm_use_t *use);
 static char *ngx_http_llm_route_time(ngx_conf_t *cf, uint32_t *time);
 static ngx_int_t ngx_http_llm_init_route(ngx_conf_t *cf,
     ngx_http_upstream_srv_conf_t *us);
@@ -75,52 +77,21 @@ ngx_http_llm_use(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_route_t *route = conf;
 
-    ngx_int_t                      weight;
-    ngx_str_t                     *value;
-    ngx_uint_t                     i;
-    ngx_http_llm_use_t            *use;
-    ngx_http_llm_route_t         **routep;
-    ngx_http_llm_main_conf_t      *mcf;
-    ngx_http_upstream_server_t    *server;
-    ngx_http_upstream_srv_conf_t  *uscf;
-
-    value = cf->args->elts;
+    char                *rv;
+    ngx_str_t           *value;
+    ngx_uint_t           i;
+    ngx_http_llm_use_t  *use;
 
     if (route->uscf == NULL) {
 
-        uscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_upstream_module);
+        rv = ngx_http_llm_route_begin(cf, route);
 
-        if (uscf->peer.init_upstream || uscf->servers->nelts) {
-            return "must come before \"keepalive\", and a route has neither "
-                   "\"server\" nor another load balancing method";
+        if (rv != NGX_CONF_OK) {
+            return rv;
         }
-
-        mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
-
-        routep = ngx_array_push(&mcf->routes);
-        server = ngx_array_push(uscf->servers);
-
-        if (routep == NULL || server == NULL
-            || ngx_array_init(&route->uses, cf->pool, 4,
-                              sizeof(ngx_http_llm_use_t))
-               != NGX_OK)
-        {
-            return NGX_CONF_ERROR;
-        }
-
-        *routep = route;
-
-        /* nginx refuses an upstream{} without a server */
-
-        ngx_memzero(server, sizeof(ngx_http_upstream_server_t));
-        server->name = uscf->host;
-
-        route->uscf = uscf;
-
-        uscf->flags = NGX_HTTP_UPSTREAM_CREATE;
-        uscf->peer.init_upstream = ngx_http_llm_init_route;
     }
 
+    value = cf->args->elts;
     use = route->uses.elts;
 
     for (i = 0; i < route->uses.nelts; i++) {
@@ -145,6 +116,65 @@ ngx_http_llm_use(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     use->line = cf->conf_file->line;
 
     use->weight = 1;
+
+    return ngx_http_llm_use_parameters(cf, use);
+}
+
+
+/* With its first llm_use an upstream{} becomes a route. */
+
+static char *
+ngx_http_llm_route_begin(ngx_conf_t *cf, ngx_http_llm_route_t *route)
+{
+    ngx_http_llm_route_t         **routep;
+    ngx_http_llm_main_conf_t      *mcf;
+    ngx_http_upstream_server_t    *server;
+    ngx_http_upstream_srv_conf_t  *uscf;
+
+    uscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_upstream_module);
+
+    if (uscf->peer.init_upstream || uscf->servers->nelts) {
+        return "must come before \"keepalive\", and a route has neither "
+               "\"server\" nor another load balancing method";
+    }
+
+    mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
+
+    routep = ngx_array_push(&mcf->routes);
+    server = ngx_array_push(uscf->servers);
+
+    if (routep == NULL || server == NULL
+        || ngx_array_init(&route->uses, cf->pool, 4,
+                          sizeof(ngx_http_llm_use_t))
+           != NGX_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    *routep = route;
+
+    /* nginx refuses an upstream{} without a server */
+
+    ngx_memzero(server, sizeof(ngx_http_upstream_server_t));
+    server->name = uscf->host;
+
+    route->uscf = uscf;
+
+    uscf->flags = NGX_HTTP_UPSTREAM_CREATE;
+    uscf->peer.init_upstream = ngx_http_llm_init_route;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_use_parameters(ngx_conf_t *cf, ngx_http_llm_use_t *use)
+{
+    ngx_int_t    weight;
+    ngx_str_t   *value;
+    ngx_uint_t   i;
+
+    value = cf->args->elts;
 
     for (i = 2; i < cf->args->nelts; i++) {
 
@@ -194,7 +224,8 @@ ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     if (ngx_http_script_variables_count(&value[1])) {
-        return ngx_http_llm_route_value(cf, &value[1], &route->strategy_value);
+        return ngx_http_llm_word_compile(cf, &value[1],
+                                         &route->strategy_value);
     }
 
     strategy = llm_strategy_by_name(value[1].data, value[1].len);
@@ -222,28 +253,6 @@ ngx_http_llm_strategy(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-static char *
-ngx_http_llm_route_value(ngx_conf_t *cf, ngx_str_t *value,
-    ngx_http_complex_value_t **cv)
-{
-    ngx_http_compile_complex_value_t  ccv;
-
-    *cv = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (*cv == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = value;
-    ccv.complex_value = *cv;
-
-    return ngx_http_compile_complex_value(&ccv) == NGX_OK ? NGX_CONF_OK
-                                                          : NGX_CONF_ERROR;
-}
-
-
 /* llm_budget PRICE | off, with variables */
 
 char *
@@ -263,7 +272,7 @@ ngx_http_llm_budget(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     value = cf->args->elts;
 
     if (ngx_http_script_variables_count(&value[1])) {
-        return ngx_http_llm_route_value(cf, &value[1], &route->budget_value);
+        return ngx_http_llm_word_compile(cf, &value[1], &route->budget_value);
     }
 
     if (ngx_strcmp(value[1].data, "off") == 0) {

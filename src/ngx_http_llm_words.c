@@ -10,6 +10,7 @@
 /*
  * Directives of KEY=VALUE words: which keys there are, what their values may
  * be, and what holds where nothing is said, is a table for each directive.
+ * And arguments of others that may hold variables.
  */
 
 
@@ -220,4 +221,26 @@ ngx_http_llm_word_value(u_char *p, u_char *last, ngx_http_llm_word_t *word,
     default:
         return ngx_slprintf(p, last, "%ui", n);
     }
+}
+
+
+char *
+ngx_http_llm_word_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t **cv)
+{
+    ngx_http_compile_complex_value_t  ccv;
+
+    *cv = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (*cv == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = value;
+    ccv.complex_value = *cv;
+
+    return ngx_http_compile_complex_value(&ccv) == NGX_OK ? NGX_CONF_OK
+                                                          : NGX_CONF_ERROR;
 }

@@ -39,4 +39,10 @@ char *ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words,
     ngx_uint_t n, void *conf);
 
 
+/* an argument with variables */
+
+char *ngx_http_llm_word_compile(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_http_complex_value_t **cv);
+
+
 #endif /* _NGX_HTTP_LLM_WORDS_H_INCLUDED_ */
