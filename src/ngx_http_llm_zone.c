@@ -39,6 +39,16 @@ static ngx_int_t ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
     ngx_slab_pool_t *shpool, ngx_http_llm_shctx_t *from);
 static ngx_uint_t ngx_http_llm_zone_configured(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_kind_e kind, ngx_str_t *name);
+static ngx_int_t ngx_http_llm_zone_import_record(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record,
+    ngx_http_llm_record_t *old, ngx_uint_t nslots);
+static ngx_int_t ngx_http_llm_zone_import_provider(
+    ngx_http_llm_main_conf_t *mcf, ngx_slab_pool_t *shpool,
+    ngx_http_llm_record_t *record, ngx_http_llm_record_t *old);
+static ngx_int_t ngx_http_llm_zone_providers(ngx_shm_zone_t *shm_zone,
+    ngx_slab_pool_t *shpool);
+static ngx_int_t ngx_http_llm_zone_routes(ngx_shm_zone_t *shm_zone,
+    ngx_slab_pool_t *shpool);
 static ngx_int_t ngx_http_llm_zone_no_memory(ngx_shm_zone_t *shm_zone);
 
 
@@ -129,35 +139,26 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
 {
     ngx_http_llm_main_conf_t *mcf = shm_zone->data;
 
-    ngx_uint_t                 i;
+    ngx_uint_t                 fresh;
     ngx_slab_pool_t           *shpool;
-    ngx_http_llm_route_t     **routep;
     ngx_http_llm_shctx_t      *previous;
     ngx_http_llm_main_conf_t  *omcf = data;
-    ngx_http_llm_provider_t  **providerp;
 
     shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
 
-    previous = NULL;
+    fresh = (omcf == NULL && !shm_zone->shm.exists);
 
-    if (omcf == NULL && !shm_zone->shm.exists) {
-
-        if (ngx_http_llm_zone_create(shm_zone, shpool) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        mcf->sh = shpool->data;
-
-        previous = ngx_http_llm_zone_previous(shm_zone);
-
-        if (previous
-            && ngx_http_llm_zone_import(mcf, shpool, previous) != NGX_OK)
-        {
-            return ngx_http_llm_zone_no_memory(shm_zone);
-        }
+    if (fresh && ngx_http_llm_zone_create(shm_zone, shpool) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     mcf->sh = shpool->data;
+
+    previous = fresh ? ngx_http_llm_zone_previous(shm_zone) : NULL;
+
+    if (previous && ngx_http_llm_zone_import(mcf, shpool, previous) != NGX_OK) {
+        return ngx_http_llm_zone_no_memory(shm_zone);
+    }
 
     mcf->generation = ++mcf->sh->generation;
 
@@ -165,41 +166,10 @@ ngx_http_llm_zone_init(ngx_shm_zone_t *shm_zone, void *data)
         ngx_http_llm_records_reclaim(mcf->sh, shpool, omcf->generation);
     }
 
-    providerp = mcf->providers.elts;
-
-    for (i = 0; i < mcf->providers.nelts; i++) {
-        providerp[i]->record = ngx_http_llm_record_get(mcf, shpool,
-                                                        NGX_HTTP_LLM_PROVIDER,
-                                                        &providerp[i]->name);
-        if (providerp[i]->record == NULL
-            || ngx_http_llm_record_probe(mcf, shpool, providerp[i]->record)
-               != NGX_OK)
-        {
-            return ngx_http_llm_zone_no_memory(shm_zone);
-        }
-
-        if (ngx_http_llm_record_limits(mcf, shpool, providerp[i]->record)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        providerp[i]->target->known = &providerp[i]->record->known;
-
-        (void) ngx_http_llm_target_recall(providerp[i]->target);
-    }
-
-    routep = mcf->routes.elts;
-
-    for (i = 0; i < mcf->routes.nelts; i++) {
-        routep[i]->record = ngx_http_llm_record_get(mcf, shpool,
-                                                     NGX_HTTP_LLM_ROUTE,
-                                                     &routep[i]->uscf->host);
-        if (routep[i]->record == NULL
-            || ngx_http_llm_members_init(shpool, routep[i]) != NGX_OK)
-        {
-            return ngx_http_llm_zone_no_memory(shm_zone);
-        }
+    if (ngx_http_llm_zone_providers(shm_zone, shpool) != NGX_OK
+        || ngx_http_llm_zone_routes(shm_zone, shpool) != NGX_OK)
+    {
+        return NGX_ERROR;
     }
 
     if (ngx_http_llm_observe_records(mcf, shpool) != NGX_OK
@@ -332,7 +302,6 @@ static ngx_int_t
 ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
     ngx_slab_pool_t *shpool, ngx_http_llm_shctx_t *from)
 {
-    ngx_uint_t              i;
     ngx_http_llm_record_t  *record, *old;
 
     mcf->sh->epoch = from->epoch;
@@ -351,72 +320,12 @@ ngx_http_llm_zone_import(ngx_http_llm_main_conf_t *mcf,
         }
 
         record = ngx_http_llm_record_get(mcf, shpool, old->kind, &old->name);
-        if (record == NULL) {
+        if (record == NULL
+            || ngx_http_llm_zone_import_record(mcf, shpool, record, old,
+                                               from->nslots)
+               != NGX_OK)
+        {
             return NGX_ERROR;
-        }
-
-        /*
-         * word by word: the old workers go on, so what they have told comes
-         * before what there was to tell
-         */
-
-        record->told = old->told;
-
-        ngx_memory_barrier();
-
-        llm_circuit_copy(&record->circuit, &old->circuit);
-        llm_history_copy(&record->history, &old->history);
-        record->last_failure = old->last_failure;
-        record->latency = old->latency;
-        record->known = old->known;
-
-        if (record->kind == NGX_HTTP_LLM_PROVIDER) {
-
-            if (ngx_http_llm_record_limits(mcf, shpool, record) != NGX_OK) {
-                return NGX_ERROR;
-            }
-
-            llm_histogram_copy(&record->times->duration,
-                               &old->times->duration);
-            llm_histogram_copy(&record->times->first_token,
-                               &old->times->first_token);
-
-            if (record->limits && old->limits) {
-                llm_limits_copy(record->limits, old->limits);
-            }
-
-            if (ngx_http_llm_record_probe(mcf, shpool, record) != NGX_OK) {
-                return NGX_ERROR;
-            }
-
-            if (record->probe && old->probe) {
-                llm_probe_copy(record->probe, old->probe);
-            }
-        }
-
-        for (i = 0; i < from->nslots; i++) {
-            llm_counters_add(&record->counters[0], &old->counters[i]);
-        }
-
-        if (record->recent) {
-            llm_recent_copy(record->recent, old->recent);
-        }
-
-        for (i = 0; record->usage && i < NGX_HTTP_LLM_STRIPES; i++) {
-            llm_counters_add(&record->usage[i], &old->usage[i]);
-        }
-
-        if (record->kind == NGX_HTTP_LLM_ROUTE) {
-            llm_counters_settle_route(&record->counters[0]);
-
-            if (ngx_http_llm_members_copy(mcf, shpool, record, old)
-                != NGX_OK)
-            {
-                return NGX_ERROR;
-            }
-
-        } else {
-            llm_counters_settle(&record->counters[0]);
         }
     }
 
@@ -444,4 +353,148 @@ ngx_http_llm_zone_configured(ngx_http_llm_main_conf_t *mcf,
     default: /* NGX_HTTP_LLM_OBSERVED */
         return ngx_http_llm_observe_knows(mcf, name);
     }
+}
+
+
+/*
+ * Word by word: the old workers go on, so what they have told comes before
+ * what there was to tell.
+ */
+
+static ngx_int_t
+ngx_http_llm_zone_import_record(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record,
+    ngx_http_llm_record_t *old, ngx_uint_t nslots)
+{
+    ngx_uint_t  i;
+
+    record->told = old->told;
+
+    ngx_memory_barrier();
+
+    llm_circuit_copy(&record->circuit, &old->circuit);
+    llm_history_copy(&record->history, &old->history);
+    record->last_failure = old->last_failure;
+    record->latency = old->latency;
+    record->known = old->known;
+
+    if (record->kind == NGX_HTTP_LLM_PROVIDER
+        && ngx_http_llm_zone_import_provider(mcf, shpool, record, old)
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < nslots; i++) {
+        llm_counters_add(&record->counters[0], &old->counters[i]);
+    }
+
+    if (record->recent) {
+        llm_recent_copy(record->recent, old->recent);
+    }
+
+    for (i = 0; record->usage && i < NGX_HTTP_LLM_STRIPES; i++) {
+        llm_counters_add(&record->usage[i], &old->usage[i]);
+    }
+
+    if (record->kind == NGX_HTTP_LLM_ROUTE) {
+        llm_counters_settle_route(&record->counters[0]);
+
+        return ngx_http_llm_members_copy(mcf, shpool, record, old);
+    }
+
+    llm_counters_settle(&record->counters[0]);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_zone_import_provider(ngx_http_llm_main_conf_t *mcf,
+    ngx_slab_pool_t *shpool, ngx_http_llm_record_t *record,
+    ngx_http_llm_record_t *old)
+{
+    if (ngx_http_llm_record_limits(mcf, shpool, record) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    llm_histogram_copy(&record->times->duration, &old->times->duration);
+    llm_histogram_copy(&record->times->first_token, &old->times->first_token);
+
+    if (record->limits && old->limits) {
+        llm_limits_copy(record->limits, old->limits);
+    }
+
+    if (ngx_http_llm_record_probe(mcf, shpool, record) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (record->probe && old->probe) {
+        llm_probe_copy(record->probe, old->probe);
+    }
+
+    return NGX_OK;
+}
+
+
+/* The records of this configuration, found or made. */
+
+static ngx_int_t
+ngx_http_llm_zone_providers(ngx_shm_zone_t *shm_zone, ngx_slab_pool_t *shpool)
+{
+    ngx_http_llm_main_conf_t *mcf = shm_zone->data;
+
+    ngx_uint_t                 i;
+    ngx_http_llm_provider_t  **providerp;
+
+    providerp = mcf->providers.elts;
+
+    for (i = 0; i < mcf->providers.nelts; i++) {
+        providerp[i]->record = ngx_http_llm_record_get(mcf, shpool,
+                                                        NGX_HTTP_LLM_PROVIDER,
+                                                        &providerp[i]->name);
+        if (providerp[i]->record == NULL
+            || ngx_http_llm_record_probe(mcf, shpool, providerp[i]->record)
+               != NGX_OK)
+        {
+            return ngx_http_llm_zone_no_memory(shm_zone);
+        }
+
+        if (ngx_http_llm_record_limits(mcf, shpool, providerp[i]->record)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        providerp[i]->target->known = &providerp[i]->record->known;
+
+        (void) ngx_http_llm_target_recall(providerp[i]->target);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_zone_routes(ngx_shm_zone_t *shm_zone, ngx_slab_pool_t *shpool)
+{
+    ngx_http_llm_main_conf_t *mcf = shm_zone->data;
+
+    ngx_uint_t              i;
+    ngx_http_llm_route_t  **routep;
+
+    routep = mcf->routes.elts;
+
+    for (i = 0; i < mcf->routes.nelts; i++) {
+        routep[i]->record = ngx_http_llm_record_get(mcf, shpool,
+                                                     NGX_HTTP_LLM_ROUTE,
+                                                     &routep[i]->uscf->host);
+        if (routep[i]->record == NULL
+            || ngx_http_llm_members_init(shpool, routep[i]) != NGX_OK)
+        {
+            return ngx_http_llm_zone_no_memory(shm_zone);
+        }
+    }
+
+    return NGX_OK;
 }
