@@ -57,8 +57,20 @@ static char *ngx_http_llm_default_say(ngx_conf_t *cf,
     ngx_http_llm_level_t *level, ngx_command_t *cmd, const char *text);
 static char *ngx_http_llm_default_headers(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf, ngx_http_llm_level_t *level);
+static ngx_array_t *ngx_http_llm_user_headers(ngx_http_llm_level_t *level,
+    ngx_command_t *cmd);
+static ngx_array_t *ngx_http_llm_join_headers(ngx_conf_t *cf,
+    ngx_http_llm_main_conf_t *mcf, ngx_array_t *user);
+static ngx_keyval_t *ngx_http_llm_find_keyval(ngx_array_t *array,
+    ngx_str_t *key);
 static ngx_command_t *ngx_http_llm_proxy_command(ngx_conf_t *cf,
     const char *name);
+
+
+/* the headers that proxy_set_header says at a level, as nginx has them */
+
+#define ngx_http_llm_level_headers(level, cmd)                                \
+    ((ngx_array_t **) ((u_char *) (level)->proxy + (cmd)->offset))
 
 
 /*
@@ -386,58 +398,79 @@ static char *
 ngx_http_llm_default_headers(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_level_t *level)
 {
-    ngx_uint_t                i, n;
-    ngx_keyval_t             *kv, *added;
-    ngx_array_t             **source, *user, *all;
-    ngx_command_t            *cmd;
-    ngx_http_llm_level_t     *l;
-    ngx_http_llm_governed_t  *governed;
+    ngx_array_t    *user, **source;
+    ngx_command_t  *cmd;
 
     cmd = ngx_http_llm_proxy_command(cf, "proxy_set_header");
     if (cmd == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    user = NULL;
-
-    for (l = level; l && user == NULL; l = l->parent) {
-
-        user = (l->gate && l != level)
-               ? l->user_headers
-               : *(ngx_array_t **) ((u_char *) l->proxy + cmd->offset);
-
-        if (user == NGX_CONF_UNSET_PTR) {
-            user = NULL;
-        }
-    }
+    user = ngx_http_llm_user_headers(level, cmd);
 
     level->user_headers = user;
 
-    source = (ngx_array_t **) ((u_char *) level->proxy + cmd->offset);
+    source = ngx_http_llm_level_headers(level, cmd);
 
-    if (!level->gate) {
+    if (level->gate) {
+        *source = ngx_http_llm_join_headers(cf, mcf, user);
 
-        /* another kind of location inside of a gate's: as if there was none */
-
-        /* NOLINTNEXTLINE(clang-analyzer-core.*): only http has none */
-        if (*source == NGX_CONF_UNSET_PTR && level->parent->gate) {
-
-            *source = user ? user : ngx_array_create(cf->pool, 1,
-                                                     sizeof(ngx_keyval_t));
-            if (*source == NULL) {
-                return NGX_CONF_ERROR;
-            }
-        }
-
-        return NGX_CONF_OK;
+        return *source ? NGX_CONF_OK : NGX_CONF_ERROR;
     }
+
+    /* another kind of location inside of a gate's: as if there was none */
+
+    /* NOLINTNEXTLINE(clang-analyzer-core.*): only http has none */
+    if (*source == NGX_CONF_UNSET_PTR && level->parent->gate) {
+        *source = user ? user : ngx_array_create(cf->pool, 1,
+                                                 sizeof(ngx_keyval_t));
+
+        return *source ? NGX_CONF_OK : NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* What the user said here, or else above; NULL: nothing. */
+
+static ngx_array_t *
+ngx_http_llm_user_headers(ngx_http_llm_level_t *level, ngx_command_t *cmd)
+{
+    ngx_array_t           *user;
+    ngx_http_llm_level_t  *l;
+
+    for (l = level; l; l = l->parent) {
+
+        user = (l->gate && l != level) ? l->user_headers
+                                       : *ngx_http_llm_level_headers(l, cmd);
+
+        if (user && user != NGX_CONF_UNSET_PTR) {
+            return user;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* What the user said, and what providers set; NULL: there is no memory. */
+
+static ngx_array_t *
+ngx_http_llm_join_headers(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
+    ngx_array_t *user)
+{
+    ngx_uint_t                i, n;
+    ngx_array_t              *all;
+    ngx_keyval_t             *kv;
+    ngx_http_llm_governed_t  *governed;
 
     n = user ? user->nelts : 0;
 
     all = ngx_array_create(cf->pool, n + mcf->governed.nelts,
                            sizeof(ngx_keyval_t));
     if (all == NULL) {
-        return NGX_CONF_ERROR;
+        return NULL;
     }
 
     if (n) {
@@ -449,40 +482,48 @@ ngx_http_llm_default_headers(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf,
 
     for (i = 0; i < mcf->governed.nelts; i++) {
 
-        kv = all->elts;
+        kv = ngx_http_llm_find_keyval(all, &governed[i].name);
 
-        for (n = 0; n < all->nelts; n++) {
-            if (kv[n].key.len == governed[i].name.len
-                && ngx_strncasecmp(kv[n].key.data, governed[i].name.data,
-                                   kv[n].key.len)
-                   == 0)
-            {
-                break;
-            }
-        }
+        if (kv) {
 
-        if (n < all->nelts) {
-
-            if (kv[n].value.len && ngx_http_llm_is_secret_header(&kv[n].key)) {
+            if (kv->value.len && ngx_http_llm_is_secret_header(&kv->key)) {
                 ngx_log_error(NGX_LOG_WARN, cf->log, 0,
                               "\"proxy_set_header %V\" goes to every provider "
                               "of an \"llm_pass\" below it, in the place of "
-                              "\"api_key\"", &kv[n].key);
+                              "\"api_key\"", &kv->key);
             }
 
             continue;
         }
 
-        added = ngx_array_push(all);
-        if (added == NULL) {
-            return NGX_CONF_ERROR;
+        kv = ngx_array_push(all);
+        if (kv == NULL) {
+            return NULL;
         }
 
-        added->key = governed[i].name;
-        added->value = governed[i].variable;
+        kv->key = governed[i].name;
+        kv->value = governed[i].variable;
     }
 
-    *source = all;
+    return all;
+}
 
-    return NGX_CONF_OK;
+
+static ngx_keyval_t *
+ngx_http_llm_find_keyval(ngx_array_t *array, ngx_str_t *key)
+{
+    ngx_uint_t     i;
+    ngx_keyval_t  *kv;
+
+    kv = array->elts;
+
+    for (i = 0; i < array->nelts; i++) {
+        if (kv[i].key.len == key->len
+            && ngx_strncasecmp(kv[i].key.data, key->data, key->len) == 0)
+        {
+            return &kv[i];
+        }
+    }
+
+    return NULL;
 }

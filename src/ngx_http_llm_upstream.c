@@ -34,6 +34,11 @@
 static void ngx_http_llm_hook(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_create_nothing(ngx_http_request_t *r);
 static ngx_int_t ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data);
+static ngx_int_t ngx_http_llm_get_provider(ngx_peer_connection_t *pc,
+    ngx_http_llm_ctx_t *ctx);
+static void ngx_http_llm_begin(ngx_http_llm_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_use_schema(ngx_http_request_t *r,
+    ngx_http_llm_provider_t *provider);
 static void ngx_http_llm_answered(ngx_http_request_t *r,
     ngx_http_llm_ctx_t *ctx, ngx_uint_t n);
 static ngx_int_t ngx_http_llm_start_over(ngx_http_request_t *r,
@@ -169,13 +174,11 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 {
     ngx_http_llm_ctx_t *ctx = data;
 
-    ngx_uint_t                again;
-    ngx_http_request_t       *r;
-    ngx_http_upstream_t      *u;
-    ngx_http_llm_provider_t  *provider;
+    ngx_int_t            rc;
+    ngx_uint_t           again;
+    ngx_http_request_t  *r;
 
     r = ctx->request;
-    u = r->upstream;
     again = ctx->attempts;
 
     pc->cached = 0;
@@ -192,39 +195,78 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
 
     } else {
 
-        if (ctx->pause && !ctx->resumed) {
-            return ngx_http_llm_pause(pc, ctx);
+        rc = ngx_http_llm_get_provider(pc, ctx);
+
+        if (rc != NGX_OK) {
+            return rc;
         }
-
-        if (ctx->resumed) {
-            ngx_http_llm_pause_done(r, ctx);
-            ngx_http_llm_retry_choose(ctx);
-        }
-
-        if (ctx->next.provider == NULL && ctx->attempts == 0
-            && ngx_http_llm_choose(ctx) != NGX_OK)
-        {
-            return ngx_http_llm_nobody(r, ctx);
-        }
-
-        if (ctx->next.provider == NULL) {
-            return NGX_BUSY;
-        }
-
-        if (ctx->attempts && ctx->next.use != ctx->now.use) {
-            ngx_http_llm_failed_over(r, ctx->route, ctx->now.use,
-                                     ctx->next.use);
-        }
-
-        ctx->now = ctx->next;
-        ctx->next.provider = NULL;
-        ctx->next.token.kind = LLM_TOKEN_NONE;
-
-        ctx->attempts++;
-        ctx->addresses = 0;
-        ctx->fallback = (ctx->now.use != ctx->first);
     }
 
+    ngx_http_llm_begin(ctx);
+
+    if ((again && ngx_http_llm_start_over(r, ctx) != NGX_OK)
+        || ngx_http_llm_get_address(pc, ctx) != NGX_OK
+        || ngx_http_llm_use_schema(r, ctx->now.provider) != NGX_OK
+        || ngx_http_llm_request_create(r, ctx) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_http_llm_deadline_update(ctx);
+
+    return NGX_OK;
+}
+
+
+/* Whoever was admitted is asked now; or else what get_peer() is to return. */
+
+static ngx_int_t
+ngx_http_llm_get_provider(ngx_peer_connection_t *pc, ngx_http_llm_ctx_t *ctx)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (ctx->pause && !ctx->resumed) {
+        return ngx_http_llm_pause(pc, ctx);
+    }
+
+    if (ctx->resumed) {
+        ngx_http_llm_pause_done(r, ctx);
+        ngx_http_llm_retry_choose(ctx);
+    }
+
+    if (ctx->next.provider == NULL && ctx->attempts == 0
+        && ngx_http_llm_choose(ctx) != NGX_OK)
+    {
+        return ngx_http_llm_nobody(r, ctx);
+    }
+
+    if (ctx->next.provider == NULL) {
+        return NGX_BUSY;
+    }
+
+    if (ctx->attempts && ctx->next.use != ctx->now.use) {
+        ngx_http_llm_failed_over(r, ctx->route, ctx->now.use, ctx->next.use);
+    }
+
+    ctx->now = ctx->next;
+    ctx->next.provider = NULL;
+    ctx->next.token.kind = LLM_TOKEN_NONE;
+
+    ctx->attempts++;
+    ctx->addresses = 0;
+    ctx->fallback = (ctx->now.use != ctx->first);
+
+    return NGX_OK;
+}
+
+
+/* Nothing is known yet of what comes of this attempt. */
+
+static void
+ngx_http_llm_begin(ngx_http_llm_ctx_t *ctx)
+{
     ctx->fault = NGX_HTTP_LLM_FAULT_NONE;
     ctx->content = 0;
     ctx->token = 0;
@@ -235,16 +277,16 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
         ctx->hold->what = NGX_HTTP_LLM_HOLD_NOTHING;
         ctx->hold->bytes = 0;
     }
+}
 
-    if (again && ngx_http_llm_start_over(r, ctx) != NGX_OK) {
-        return NGX_ERROR;
-    }
 
-    provider = ctx->now.provider;
+static ngx_int_t
+ngx_http_llm_use_schema(ngx_http_request_t *r,
+    ngx_http_llm_provider_t *provider)
+{
+    ngx_http_upstream_t  *u;
 
-    if (ngx_http_llm_get_address(pc, ctx) != NGX_OK) {
-        return NGX_ERROR;
-    }
+    u = r->upstream;
 
     u->schema = provider->schema;
 
@@ -263,12 +305,6 @@ ngx_http_llm_get_peer(ngx_peer_connection_t *pc, void *data)
     u->ssl_name = provider->tls_name;
 
 #endif
-
-    if (ngx_http_llm_request_create(r, ctx) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    ngx_http_llm_deadline_update(ctx);
 
     return NGX_OK;
 }
