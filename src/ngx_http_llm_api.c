@@ -25,7 +25,6 @@
 
 
 #define NGX_HTTP_LLM_API_BODY  4096
-#define NGX_HTTP_LLM_API_FORM  (JSON_INDENT(2)|JSON_REAL_PRECISION(6))
 
 
 typedef struct {
@@ -69,20 +68,19 @@ ngx_http_llm_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_loc_conf_t *llcf = conf;
 
+    char                      *rv;
     ngx_str_t                 *value;
     ngx_uint_t                 i;
     ngx_http_llm_main_conf_t  *mcf;
-    ngx_http_core_loc_conf_t  *clcf;
 
     if (llcf->api) {
         return "is duplicate";
     }
 
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    rv = ngx_http_llm_pages_answer(cf, llcf, ngx_http_llm_api_handler);
 
-    if (llcf->gate || clcf->handler) {
-        return "is together with another directive that answers requests: "
-               "expected that in a location of its own";
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     mcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_module);
@@ -95,12 +93,7 @@ ngx_http_llm_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
-        if (mcf->shm_zone == NULL
-            || mcf->shm_zone->shm.name.len != value[i].len
-            || ngx_strncmp(mcf->shm_zone->shm.name.data, value[i].data,
-                           value[i].len)
-               != 0)
-        {
+        if (!ngx_http_llm_pages_zone(mcf, &value[i])) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "unknown zone \"%V\" in \"llm_api\": expected "
                                "\"remote\", or the name given by an "
@@ -111,8 +104,6 @@ ngx_http_llm_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     llcf->api = 1;
     mcf->status = 1;
-
-    clcf->handler = ngx_http_llm_api_handler;
 
     return NGX_CONF_OK;
 }
@@ -554,41 +545,14 @@ ngx_http_llm_api_error(ngx_http_request_t *r, ngx_uint_t status,
 static ngx_int_t
 ngx_http_llm_api_send(ngx_http_request_t *r, ngx_uint_t status, json_t *json)
 {
-    char                      *text;
-    size_t                     len;
-    ngx_str_t                  type, value;
-    ngx_http_complex_value_t   cv;
-
-    text = json_dumps(json, NGX_HTTP_LLM_API_FORM);
-
-    json_decref(json);
-
-    if (text == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    len = ngx_strlen(text);
-
-    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
-
-    cv.value.data = ngx_pnalloc(r->pool, len + 1);
-
-    if (cv.value.data) {
-        cv.value.len = len + 1;
-        *ngx_cpymem(cv.value.data, text, len) = '\n';
-    }
-
-    free(text);
+    ngx_str_t  value;
 
     ngx_str_set(&value, "no-store");
 
-    if (cv.value.data == NULL
-        || ngx_http_llm_push_header(r, "Cache-Control", &value) != NGX_OK)
-    {
+    if (ngx_http_llm_push_header(r, "Cache-Control", &value) != NGX_OK) {
+        json_decref(json);
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    ngx_str_set(&type, "application/json");
-
-    return ngx_http_send_response(r, status, &type, &cv);
+    return ngx_http_llm_pages_send(r, status, json);
 }

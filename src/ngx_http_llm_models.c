@@ -22,9 +22,6 @@
  */
 
 
-#define NGX_HTTP_LLM_MODELS_FORM  JSON_INDENT(2)
-
-
 static json_t *ngx_http_llm_models_list(ngx_http_llm_route_t *route,
     ngx_uint_t anthropic);
 static json_t *ngx_http_llm_models_one(ngx_http_llm_route_t *route,
@@ -33,8 +30,6 @@ static json_t *ngx_http_llm_models_json(ngx_http_llm_provider_t *provider,
     ngx_str_t *name, ngx_uint_t anthropic);
 static ngx_int_t ngx_http_llm_models_unknown(ngx_http_request_t *r,
     ngx_str_t *name);
-static ngx_int_t ngx_http_llm_models_send(ngx_http_request_t *r,
-    json_t *json);
 
 
 /* llm_models ROUTE */
@@ -44,18 +39,16 @@ ngx_http_llm_models(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_loc_conf_t *llcf = conf;
 
-    char                      *rv;
-    ngx_http_core_loc_conf_t  *clcf;
+    char  *rv;
 
     if (llcf->models) {
         return "is duplicate";
     }
 
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    rv = ngx_http_llm_pages_answer(cf, llcf, ngx_http_llm_models_handler);
 
-    if (llcf->gate || clcf->handler) {
-        return "is together with another directive that answers requests: "
-               "expected that in a location of its own";
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     rv = ngx_http_llm_add_pass(cf, llcf);
@@ -65,8 +58,6 @@ ngx_http_llm_models(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     llcf->models = 1;
-
-    clcf->handler = ngx_http_llm_models_handler;
 
     return NGX_CONF_OK;
 }
@@ -122,11 +113,7 @@ ngx_http_llm_models_handler(ngx_http_request_t *r)
         }
     }
 
-    rc = ngx_http_llm_models_send(r, json);
-
-    json_decref(json);
-
-    return rc;
+    return ngx_http_llm_pages_send(r, NGX_HTTP_OK, json);
 }
 
 
@@ -285,40 +272,4 @@ ngx_http_llm_models_unknown(ngx_http_request_t *r, ngx_str_t *name)
     ngx_http_set_ctx(r, ctx, ngx_http_llm_module);
 
     return ngx_http_llm_no_model(r, ctx);
-}
-
-
-static ngx_int_t
-ngx_http_llm_models_send(ngx_http_request_t *r, json_t *json)
-{
-    char                      *text;
-    size_t                     len;
-    ngx_str_t                  type;
-    ngx_http_complex_value_t   cv;
-
-    text = json_dumps(json, NGX_HTTP_LLM_MODELS_FORM);
-    if (text == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    len = ngx_strlen(text);
-
-    ngx_memzero(&cv, sizeof(ngx_http_complex_value_t));
-
-    cv.value.data = ngx_pnalloc(r->pool, len + 1);
-
-    if (cv.value.data) {
-        cv.value.len = len + 1;
-        *ngx_cpymem(cv.value.data, text, len) = '\n';
-    }
-
-    free(text);
-
-    if (cv.value.data == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ngx_str_set(&type, "application/json");
-
-    return ngx_http_send_response(r, NGX_HTTP_OK, &type, &cv);
 }

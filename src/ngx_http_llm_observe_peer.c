@@ -55,7 +55,7 @@ typedef struct {
 } ngx_http_llm_observe_verdict_t;
 
 
-static ngx_http_llm_observed_t *ngx_http_llm_observe_upstream(
+static ngx_http_llm_observed_t *ngx_http_llm_observed_of(
     ngx_http_llm_main_conf_t *mcf, ngx_http_upstream_srv_conf_t *uscf);
 static void ngx_http_llm_observe_hook(ngx_http_llm_observe_ctx_t *octx);
 static ngx_int_t ngx_http_llm_observe_get(ngx_peer_connection_t *pc,
@@ -100,7 +100,7 @@ ngx_http_llm_observe_peer(ngx_http_request_t *r,
 
     mcf = ngx_http_get_module_main_conf(r, ngx_http_llm_module);
 
-    observed = ngx_http_llm_observe_upstream(mcf, us);
+    observed = ngx_http_llm_observed_of(mcf, us);
 
     rc = observed->init(r, us);
 
@@ -131,7 +131,7 @@ ngx_http_llm_observe_peer(ngx_http_request_t *r,
 
 
 static ngx_http_llm_observed_t *
-ngx_http_llm_observe_upstream(ngx_http_llm_main_conf_t *mcf,
+ngx_http_llm_observed_of(ngx_http_llm_main_conf_t *mcf,
     ngx_http_upstream_srv_conf_t *uscf)
 {
     ngx_http_llm_observed_t  *observed;

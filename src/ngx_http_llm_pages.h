@@ -8,7 +8,7 @@
 #define _NGX_HTTP_LLM_PAGES_H_INCLUDED_
 
 
-#include "ngx_http_llm.h"
+#include "ngx_http_llm_tree.h"
 
 
 /* models: what a route has, told from the configuration */
@@ -27,6 +27,21 @@ ngx_int_t ngx_http_llm_status_handler(ngx_http_request_t *r);
 
 char *ngx_http_llm_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 ngx_int_t ngx_http_llm_api_handler(ngx_http_request_t *r);
+
+
+/* pages: what they have in common */
+
+/* a location is the page's own; it may name the zone */
+
+char *ngx_http_llm_pages_answer(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf,
+    ngx_http_handler_pt handler);
+ngx_uint_t ngx_http_llm_pages_zone(ngx_http_llm_main_conf_t *mcf,
+    ngx_str_t *name);
+
+/* takes json for its own */
+
+ngx_int_t ngx_http_llm_pages_send(ngx_http_request_t *r, ngx_uint_t status,
+    json_t *json);
 
 
 #endif /* _NGX_HTTP_LLM_PAGES_H_INCLUDED_ */

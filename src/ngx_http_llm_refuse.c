@@ -27,7 +27,7 @@
 static ngx_int_t ngx_http_llm_escape(ngx_http_request_t *r, ngx_str_t *text);
 static ngx_int_t ngx_http_llm_reject(ngx_http_llm_ctx_t *ctx, unsigned why,
     ngx_int_t status);
-static u_char *ngx_http_llm_describe(ngx_http_llm_ctx_t *ctx, u_char *p,
+static u_char *ngx_http_llm_describe_fares(ngx_http_llm_ctx_t *ctx, u_char *p,
     u_char *last);
 static u_char *ngx_http_llm_describe_fare(ngx_http_llm_use_t *use,
     ngx_http_llm_fare_t *fare, u_char *p, u_char *last);
@@ -103,7 +103,7 @@ ngx_http_llm_refuse(ngx_http_request_t *r, ngx_http_llm_ctx_t *ctx)
     ctx->message.data = p;
 
     p = ngx_http_llm_put(p, last, "Every provider refuses for now: ");
-    p = ngx_http_llm_describe(ctx, p, last);
+    p = ngx_http_llm_describe_fares(ctx, p, last);
 
     ctx->message.len = p - ctx->message.data;
 
@@ -246,7 +246,7 @@ ngx_http_llm_all_failed(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
     ctx->message.data = p;
 
     p = ngx_slprintf(p, last, "Every provider failed: ");
-    p = ngx_http_llm_describe(ctx, p, last);
+    p = ngx_http_llm_describe_fares(ctx, p, last);
 
     ctx->message.len = p - ctx->message.data;
 }
@@ -255,7 +255,7 @@ ngx_http_llm_all_failed(ngx_http_llm_ctx_t *ctx, ngx_int_t rc)
 /* "openai (status 503), deepseek (circuit open, 12 s left)." */
 
 static u_char *
-ngx_http_llm_describe(ngx_http_llm_ctx_t *ctx, u_char *p, u_char *last)
+ngx_http_llm_describe_fares(ngx_http_llm_ctx_t *ctx, u_char *p, u_char *last)
 {
     ngx_uint_t            i, n;
     ngx_http_llm_use_t   *use;

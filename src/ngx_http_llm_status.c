@@ -26,21 +26,20 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_loc_conf_t *llcf = conf;
 
+    char                      *rv;
     ngx_str_t                 *value;
     ngx_uint_t                 i;
     ngx_http_llm_format_e      format;
     ngx_http_llm_main_conf_t  *mcf;
-    ngx_http_core_loc_conf_t  *clcf;
 
     if (llcf->status) {
         return "is duplicate";
     }
 
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    rv = ngx_http_llm_pages_answer(cf, llcf, ngx_http_llm_status_handler);
 
-    if (llcf->gate || clcf->handler) {
-        return "is together with another directive that answers requests: "
-               "expected that in a location of its own";
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     format = NGX_HTTP_LLM_FORMAT_ACCEPT;
@@ -77,12 +76,7 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             continue;
         }
 
-        if (mcf->shm_zone == NULL
-            || mcf->shm_zone->shm.name.len != value[i].len
-            || ngx_strncmp(mcf->shm_zone->shm.name.data, value[i].data,
-                           value[i].len)
-               != 0)
-        {
+        if (!ngx_http_llm_pages_zone(mcf, &value[i])) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "unknown zone \"%V\" in \"llm_status\": "
                                "expected \"format=FORMAT\", or the name given "
@@ -93,8 +87,6 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     llcf->status = format;
     mcf->status = 1;
-
-    clcf->handler = ngx_http_llm_status_handler;
 
     return NGX_CONF_OK;
 }
