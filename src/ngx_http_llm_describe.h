@@ -61,9 +61,8 @@ void ngx_http_llm_describe_fields(ngx_http_llm_field_t *fields, ngx_uint_t n,
 
 void ngx_http_llm_describe_last(ngx_http_llm_record_t *record,
     uint64_t *calls, json_t *o);
-json_t *ngx_http_llm_describe_moves(uint64_t *calls);
-json_t *ngx_http_llm_describe_changes(ngx_http_llm_record_t *record,
-    ngx_uint_t n);
+void ngx_http_llm_describe_history(ngx_http_llm_record_t *record,
+    uint64_t *calls, ngx_uint_t changes, json_t *o);
 
 /* observed: the same of servers that are observed */
 

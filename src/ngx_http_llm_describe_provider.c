@@ -86,13 +86,7 @@ ngx_http_llm_describe_provider(ngx_http_llm_main_conf_t *mcf, void *entry,
 
     ngx_http_llm_probe_describe(provider, o);
 
-    ngx_http_llm_set(o, "transitions", json_integer(record->history.next));
-    ngx_http_llm_set(o, "moves", ngx_http_llm_describe_moves(calls));
-
-    if (changes) {
-        ngx_http_llm_set(o, "state_changes",
-                         ngx_http_llm_describe_changes(record, changes));
-    }
+    ngx_http_llm_describe_history(record, calls, changes, o);
 
     return o;
 }

@@ -12,6 +12,11 @@
 /* What providers, routes and observed servers have in common. */
 
 
+static json_t *ngx_http_llm_describe_moves(uint64_t *calls);
+static json_t *ngx_http_llm_describe_changes(ngx_http_llm_record_t *record,
+    ngx_uint_t n);
+
+
 static ngx_http_llm_field_t  ngx_http_llm_describe_usage_fields[] = {
     { "tokens", "input", LLM_TOKENS_IN },
     { "tokens", "cached", LLM_TOKENS_CACHED },
@@ -87,9 +92,25 @@ ngx_http_llm_describe_last(ngx_http_llm_record_t *record, uint64_t *calls,
 }
 
 
+/* How the circuit moved; changes: so many of the last ones, each by itself. */
+
+void
+ngx_http_llm_describe_history(ngx_http_llm_record_t *record,
+    uint64_t *calls, ngx_uint_t changes, json_t *o)
+{
+    ngx_http_llm_set(o, "transitions", json_integer(record->history.next));
+    ngx_http_llm_set(o, "moves", ngx_http_llm_describe_moves(calls));
+
+    if (changes) {
+        ngx_http_llm_set(o, "state_changes",
+                         ngx_http_llm_describe_changes(record, changes));
+    }
+}
+
+
 /* { FROM: { TO: HOW OFTEN, ... }, ... } */
 
-json_t *
+static json_t *
 ngx_http_llm_describe_moves(uint64_t *calls)
 {
     json_t      *o, *moves;
@@ -116,7 +137,7 @@ ngx_http_llm_describe_moves(uint64_t *calls)
 }
 
 
-json_t *
+static json_t *
 ngx_http_llm_describe_changes(ngx_http_llm_record_t *record, ngx_uint_t n)
 {
     json_t               *list, *o;

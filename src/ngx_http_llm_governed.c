@@ -28,6 +28,8 @@ static ngx_int_t ngx_http_llm_governed_add(ngx_conf_t *cf,
     ngx_http_llm_callers_e callers);
 static ngx_int_t ngx_http_llm_governed_variables(ngx_conf_t *cf,
     ngx_http_llm_main_conf_t *mcf);
+static ngx_int_t ngx_http_llm_governed_name(ngx_conf_t *cf,
+    ngx_http_llm_governed_t *governed, ngx_uint_t i);
 static ngx_int_t ngx_http_llm_governed_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_governed_callers(ngx_http_request_t *r,
@@ -144,9 +146,7 @@ static ngx_int_t
 ngx_http_llm_governed_variables(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
 {
     ngx_int_t                  g;
-    ngx_str_t                  name;
     ngx_uint_t                 i, n, client_key;
-    ngx_http_variable_t       *var;
     ngx_http_llm_header_t     *header;
     ngx_http_llm_governed_t   *governed;
     ngx_http_llm_provider_t   *provider, **providerp;
@@ -195,28 +195,44 @@ ngx_http_llm_governed_variables(ngx_conf_t *cf, ngx_http_llm_main_conf_t *mcf)
             continue;
         }
 
-        name.data = ngx_pnalloc(cf->pool,
-                                sizeof("$llm_header_") + NGX_INT_T_LEN);
-        if (name.data == NULL) {
+        if (ngx_http_llm_governed_name(cf, &governed[i], i) != NGX_OK) {
             return NGX_ERROR;
         }
-
-        name.len = ngx_sprintf(name.data, "$llm_header_%ui", i) - name.data;
-
-        governed[i].variable = name;
-
-        name.len--;
-        name.data++;
-
-        var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE
-                                               |NGX_HTTP_VAR_NOHASH);
-        if (var == NULL) {
-            return NGX_ERROR;
-        }
-
-        var->get_handler = ngx_http_llm_governed_variable;
-        var->data = i;
     }
+
+    return NGX_OK;
+}
+
+
+/* A variable for it, which stands in proxy_set_header. */
+
+static ngx_int_t
+ngx_http_llm_governed_name(ngx_conf_t *cf, ngx_http_llm_governed_t *governed,
+    ngx_uint_t i)
+{
+    ngx_str_t             name;
+    ngx_http_variable_t  *var;
+
+    name.data = ngx_pnalloc(cf->pool, sizeof("$llm_header_") + NGX_INT_T_LEN);
+    if (name.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    name.len = ngx_sprintf(name.data, "$llm_header_%ui", i) - name.data;
+
+    governed->variable = name;
+
+    name.len--;
+    name.data++;
+
+    var = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE
+                                           |NGX_HTTP_VAR_NOHASH);
+    if (var == NULL) {
+        return NGX_ERROR;
+    }
+
+    var->get_handler = ngx_http_llm_governed_variable;
+    var->data = i;
 
     return NGX_OK;
 }

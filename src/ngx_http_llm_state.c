@@ -24,6 +24,8 @@ static ngx_int_t ngx_http_llm_state_directory(ngx_http_llm_main_conf_t *mcf,
     ngx_log_t *log);
 static void ngx_http_llm_state_take(ngx_http_llm_main_conf_t *mcf,
     u_char *text, size_t len, ngx_log_t *log);
+static ngx_int_t ngx_http_llm_state_check(ngx_http_llm_main_conf_t *mcf,
+    u_char *text, size_t len, uint64_t *written, ngx_log_t *log);
 static void ngx_http_llm_state_aside(ngx_http_llm_main_conf_t *mcf,
     ngx_log_t *log);
 
@@ -175,11 +177,58 @@ static void
 ngx_http_llm_state_take(ngx_http_llm_main_conf_t *mcf, u_char *text,
     size_t len, ngx_log_t *log)
 {
-    u_char             name[NGX_MAX_PATH];
-    uint64_t           now, written, elapsed;
-    ngx_uint_t         records, unknown;
-    llm_state_rc_t     rc;
-    llm_state_line_t   line;
+    u_char            name[NGX_MAX_PATH];
+    uint64_t          now, written, elapsed;
+    ngx_uint_t        records, unknown;
+    llm_state_line_t  line;
+
+    if (ngx_http_llm_state_check(mcf, text, len, &written, log) != NGX_OK) {
+        ngx_http_llm_state_aside(mcf, log);
+        return;
+    }
+
+    now = ngx_http_llm_wall_clock();
+    elapsed = now > written ? now - written : 0;
+
+    if (written > now) {
+        ngx_log_error(NGX_LOG_WARN, log, 0,
+                      "llm: state file \"%s\" is %uLs from the future: its "
+                      "circuits stay as long as they had left",
+                      mcf->state.data, (written - now + 999) / 1000);
+    }
+
+    if (llm_state_head(text, len, "owner", &line)) {
+
+        mcf->sh->state.owner = ngx_max(mcf->sh->state.owner, line.v[0] + 1);
+
+        if (kill((ngx_pid_t) line.v[1], 0) == -1 && ngx_errno == ESRCH) {
+
+            /* what it may have left when it was killed */
+
+            ngx_http_llm_state_name(mcf, name, line.v[0]);
+            (void) ngx_delete_file(name);
+        }
+    }
+
+    ngx_http_llm_saved_restore(mcf, text, len, elapsed, &records, &unknown);
+
+    ngx_log_error(NGX_LOG_NOTICE, log, 0,
+                  "llm: circuits and counters of %uL.%03uLs ago are taken "
+                  "over from \"%s\": %ui providers and routes; %ui others "
+                  "are not configured",
+                  elapsed / 1000, elapsed % 1000, mcf->state.data, records,
+                  unknown);
+}
+
+
+/* Whether it can be read, and what it says can be; *written: when that was. */
+
+static ngx_int_t
+ngx_http_llm_state_check(ngx_http_llm_main_conf_t *mcf, u_char *text,
+    size_t len, uint64_t *written, ngx_log_t *log)
+{
+    llm_state_rc_t    rc;
+    llm_state_line_t  line;
 
     rc = llm_state_check(text, len, &line);
 
@@ -212,47 +261,11 @@ ngx_http_llm_state_take(ngx_http_llm_main_conf_t *mcf, u_char *text,
                       "written", mcf->state.data);
 
     } else {
-        goto good;
+        *written = line.v[0];
+        return NGX_OK;
     }
 
-    ngx_http_llm_state_aside(mcf, log);
-
-    return;
-
-good:
-
-    now = ngx_http_llm_wall_clock();
-    written = line.v[0];
-    elapsed = now > written ? now - written : 0;
-
-    if (written > now) {
-        ngx_log_error(NGX_LOG_WARN, log, 0,
-                      "llm: state file \"%s\" is %uLs from the future: its "
-                      "circuits stay as long as they had left",
-                      mcf->state.data, (written - now + 999) / 1000);
-    }
-
-    if (llm_state_head(text, len, "owner", &line)) {
-
-        mcf->sh->state.owner = ngx_max(mcf->sh->state.owner, line.v[0] + 1);
-
-        if (kill((ngx_pid_t) line.v[1], 0) == -1 && ngx_errno == ESRCH) {
-
-            /* what it may have left when it was killed */
-
-            ngx_http_llm_state_name(mcf, name, line.v[0]);
-            (void) ngx_delete_file(name);
-        }
-    }
-
-    ngx_http_llm_saved_restore(mcf, text, len, elapsed, &records, &unknown);
-
-    ngx_log_error(NGX_LOG_NOTICE, log, 0,
-                  "llm: circuits and counters of %uL.%03uLs ago are taken "
-                  "over from \"%s\": %ui providers and routes; %ui others "
-                  "are not configured",
-                  elapsed / 1000, elapsed % 1000, mcf->state.data, records,
-                  unknown);
+    return NGX_ERROR;
 }
 
 

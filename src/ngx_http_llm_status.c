@@ -13,6 +13,7 @@
 /* llm_status: what is known, in the format that the location shows. */
 
 
+static ngx_http_llm_format_e ngx_http_llm_status_format(u_char *name);
 static ngx_int_t ngx_http_llm_status_asset(ngx_http_request_t *r,
     ngx_http_llm_asset_t *asset);
 static ngx_int_t ngx_http_llm_status_send(ngx_http_request_t *r,
@@ -55,16 +56,9 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                 return "has \"format=\" twice";
             }
 
-            if (ngx_strcmp(value[i].data + 7, "json") == 0) {
-                format = NGX_HTTP_LLM_FORMAT_JSON;
+            format = ngx_http_llm_status_format(value[i].data + 7);
 
-            } else if (ngx_strcmp(value[i].data + 7, "prometheus") == 0) {
-                format = NGX_HTTP_LLM_FORMAT_PROMETHEUS;
-
-            } else if (ngx_strcmp(value[i].data + 7, "html") == 0) {
-                format = NGX_HTTP_LLM_FORMAT_HTML;
-
-            } else {
+            if (format == NGX_HTTP_LLM_FORMAT_NONE) {
                 ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                    "invalid parameter \"%V\" in "
                                    "\"llm_status\": expected \"format=json\", "
@@ -89,6 +83,25 @@ ngx_http_llm_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     mcf->status = 1;
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_http_llm_format_e
+ngx_http_llm_status_format(u_char *name)
+{
+    if (ngx_strcmp(name, "json") == 0) {
+        return NGX_HTTP_LLM_FORMAT_JSON;
+    }
+
+    if (ngx_strcmp(name, "prometheus") == 0) {
+        return NGX_HTTP_LLM_FORMAT_PROMETHEUS;
+    }
+
+    if (ngx_strcmp(name, "html") == 0) {
+        return NGX_HTTP_LLM_FORMAT_HTML;
+    }
+
+    return NGX_HTTP_LLM_FORMAT_NONE;
 }
 
 

@@ -38,6 +38,8 @@ static ngx_int_t ngx_http_llm_variable_tokens(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_llm_variable_cost(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_llm_number(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uint64_t n);
 static ngx_int_t ngx_http_llm_seconds(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, ngx_msec_t ms);
 static ngx_int_t ngx_http_llm_value(ngx_http_variable_value_t *v,
@@ -234,7 +236,6 @@ static ngx_int_t
 ngx_http_llm_variable_attempts(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    u_char              *p;
     ngx_http_llm_ctx_t  *ctx;
 
     ctx = ngx_http_llm_get_ctx(r);
@@ -244,12 +245,7 @@ ngx_http_llm_variable_attempts(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_llm_value(v, p, ngx_sprintf(p, "%ui", ctx->attempts) - p);
+    return ngx_http_llm_number(r, v, ctx->attempts);
 }
 
 
@@ -418,8 +414,6 @@ static ngx_int_t
 ngx_http_llm_variable_tokens(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
 {
-    u_char              *p;
-    uint64_t             n;
     ngx_http_llm_ctx_t  *ctx;
 
     ctx = ngx_http_llm_get_ctx(r);
@@ -429,14 +423,8 @@ ngx_http_llm_variable_tokens(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, NGX_INT64_LEN);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    n = *(uint64_t *) ((u_char *) &ctx->totals + data);
-
-    return ngx_http_llm_value(v, p, ngx_sprintf(p, "%uL", n) - p);
+    return ngx_http_llm_number(r, v, *(uint64_t *) ((u_char *) &ctx->totals
+                                                    + data));
 }
 
 
@@ -460,6 +448,21 @@ ngx_http_llm_variable_cost(ngx_http_request_t *r,
     }
 
     return ngx_http_llm_value(v, p, llm_price_format(ctx->cost, (char *) p));
+}
+
+
+static ngx_int_t
+ngx_http_llm_number(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    uint64_t n)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(r->pool, NGX_INT64_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_value(v, p, ngx_sprintf(p, "%uL", n) - p);
 }
 
 

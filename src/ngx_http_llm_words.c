@@ -14,6 +14,10 @@
  */
 
 
+static ngx_http_llm_word_t *ngx_http_llm_word_find(ngx_http_llm_word_t *words,
+    ngx_str_t *value);
+static u_char *ngx_http_llm_word_names(u_char *p, u_char *last,
+    ngx_http_llm_word_t *words);
 static ngx_int_t ngx_http_llm_word_parse(ngx_http_llm_word_t *word,
     ngx_str_t *s);
 static u_char *ngx_http_llm_word_value(u_char *p, u_char *last,
@@ -53,24 +57,11 @@ ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words, ngx_uint_t n,
 
     for ( /* void */ ; n < cf->args->nelts; n++) {
 
-        for (word = words; word->name.len; word++) {
-            if (value[n].len > word->name.len
-                && value[n].data[word->name.len] == '='
-                && ngx_strncmp(value[n].data, word->name.data, word->name.len)
-                   == 0)
-            {
-                break;
-            }
-        }
+        word = ngx_http_llm_word_find(words, &value[n]);
 
-        if (word->name.len == 0) {
+        if (word == NULL) {
 
-            p = expected;
-
-            for (word = words; word->name.len; word++) {
-                p = ngx_slprintf(p, last, "%s%V=", word == words ? "" : ", ",
-                                 &word->name);
-            }
+            p = ngx_http_llm_word_names(expected, last, words);
 
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "invalid parameter \"%V\" in \"%V\": "
@@ -117,6 +108,38 @@ ngx_http_llm_words(ngx_conf_t *cf, ngx_http_llm_word_t *words, ngx_uint_t n,
     }
 
     return NGX_CONF_OK;
+}
+
+
+static ngx_http_llm_word_t *
+ngx_http_llm_word_find(ngx_http_llm_word_t *words, ngx_str_t *value)
+{
+    ngx_http_llm_word_t  *word;
+
+    for (word = words; word->name.len; word++) {
+        if (value->len > word->name.len
+            && value->data[word->name.len] == '='
+            && ngx_strncmp(value->data, word->name.data, word->name.len) == 0)
+        {
+            return word;
+        }
+    }
+
+    return NULL;
+}
+
+
+static u_char *
+ngx_http_llm_word_names(u_char *p, u_char *last, ngx_http_llm_word_t *words)
+{
+    ngx_http_llm_word_t  *word;
+
+    for (word = words; word->name.len; word++) {
+        p = ngx_slprintf(p, last, "%s%V=", word == words ? "" : ", ",
+                         &word->name);
+    }
+
+    return p;
 }
 
 
