@@ -284,19 +284,13 @@ void llm_circuit_throttle(llm_circuit_t *c, const llm_circuit_conf_t *conf,
     uint32_t ms, uint32_t now);
 
 /*
- * Sets the operator's word; false if it was that already.  State, level,
+ * Sets the operator's word for ms milliseconds, 0: until it is taken back;
+ * afterwards it is auto again, see llm_circuit_admin_expire().  State, level,
  * count and deadline stay; the epoch moves, so verdicts on calls that were
- * admitted before are late and their permits void.  *tr: from and to are
- * the state it is in.
- */
-bool llm_circuit_admin(llm_circuit_t *c, llm_admin_t admin, uint32_t now,
-    llm_transition_t *tr);
-
-/*
- * The same for ms milliseconds, 0: until it is taken back; afterwards it is
- * auto again, see llm_circuit_admin_expire().  False if it was that already
- * and neither had nor gets an end.  Of those who call this and admin() only
- * one at a time may; any number may do everything else meanwhile.
+ * admitted before are late and their permits void.  *tr: from and to are the
+ * state it is in.  False if it was that already and neither had nor gets an
+ * end.  Only one at a time may call this; any number may do everything else
+ * meanwhile.
  *
  * now: the same clock without the wrap, here and below, because a word may
  * last longer than the 32 bits can tell.
@@ -318,16 +312,6 @@ bool llm_circuit_admin_expire(llm_circuit_t *c, uint64_t now,
  */
 llm_admin_t llm_circuit_admin_now(const llm_circuit_t *c, uint64_t now,
     uint64_t *left);
-
-/*
- * Opens the circuit by hand, wherever it is; it is probed afterwards as
- * always.  open_ms: for how long, at most open_max or LLM_CIRCUIT_HINT_MAX,
- * whichever is larger; 0: the open time of its level, with the jitter of
- * random.  With "off" nothing moves.
- */
-void llm_circuit_trip(llm_circuit_t *c, const llm_circuit_conf_t *conf,
-    llm_reason_t reason, uint32_t open_ms, uint32_t now, uint32_t random,
-    llm_transition_t *tr);
 
 /* Closes the circuit, forgets level, count and throttle; keeps admin. */
 void llm_circuit_reset(llm_circuit_t *c, uint32_t now, llm_transition_t *tr);

@@ -69,14 +69,6 @@ llm_circuit_say(llm_circuit_t *c, uint64_t *word, llm_admin_t admin,
 }
 
 
-bool
-llm_circuit_admin(llm_circuit_t *c, llm_admin_t admin, uint32_t now,
-    llm_transition_t *tr)
-{
-    return llm_circuit_admin_for(c, admin, 0, now, tr);
-}
-
-
 /*
  * The end is written before the word, and expire() reads them the other way
  * round: if it saw the old end, then the word is still to change, and does so
@@ -162,42 +154,6 @@ llm_circuit_admin_now(const llm_circuit_t *c, uint64_t now, uint64_t *left)
     *left = end - now;
 
     return (llm_admin_t) w.admin;
-}
-
-
-void
-llm_circuit_trip(llm_circuit_t *c, const llm_circuit_conf_t *conf,
-    llm_reason_t reason, uint32_t open_ms, uint32_t now, uint32_t random,
-    llm_transition_t *tr)
-{
-    uint64_t word = atomic_load(&c->word);
-    uint32_t open;
-    llm_word_t w;
-
-    tr->reason = LLM_REASON_NONE;
-
-    if (conf->off) {
-        return;
-    }
-
-    open_ms = llm_min(open_ms,
-        llm_max(llm_open_max(conf), LLM_CIRCUIT_HINT_MAX));
-
-    do {
-        w = llm_word_unpack(word);
-
-        if (w.state == LLM_CIRCUIT_CLOSED && llm_word_calm(w, conf, now) == 0) {
-            w.level = 0;
-        }
-
-        open = open_ms != 0 ? open_ms
-                            : llm_jitter(llm_open_time(conf, w.level), random);
-
-        w.state = LLM_CIRCUIT_OPEN;
-        w.count = 0;
-        w.time = now + open;
-
-    } while (!llm_circuit_move(c, &word, w, reason, open, now, tr));
 }
 
 

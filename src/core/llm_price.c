@@ -130,14 +130,6 @@ llm_price_cost(const llm_price_t *price, const llm_usage_totals_t *t)
 }
 
 
-uint64_t
-llm_price_estimate(const llm_price_t *price, uint64_t input, uint64_t output)
-{
-    return llm_price_add(llm_price_times(input, price->input),
-        llm_price_times(output, price->output));
-}
-
-
 size_t
 llm_price_format(uint64_t pico, char buf[LLM_PRICE_TEXT])
 {

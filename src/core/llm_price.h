@@ -48,10 +48,6 @@ void llm_price_init(llm_price_t *price, uint64_t input, uint64_t output);
 /* What an answer cost that took these; as llm_usage_totals() fills them. */
 uint64_t llm_price_cost(const llm_price_t *price, const llm_usage_totals_t *t);
 
-/* What these tokens would cost without any cache. */
-uint64_t llm_price_estimate(const llm_price_t *price, uint64_t input,
-    uint64_t output);
-
 /* The sum of two amounts. */
 uint64_t llm_price_add(uint64_t a, uint64_t b);
 

@@ -96,7 +96,15 @@ view(void)
 static void
 trip(void)
 {
-    llm_circuit_trip(&c, &conf, LLM_REASON_OPERATOR, OPEN, now, 0, &tr);
+    for (uint32_t i = 0; i < conf.failure_threshold; i++) {
+        llm_token_t call;
+
+        assert_int_equal(llm_circuit_acquire(&c, &conf, now, &call, &wait, &tr),
+            LLM_ADMITTED);
+        (void) llm_circuit_report(&c, &conf, &call, LLM_CLASS_FAILURE, 0, now,
+            0, &late, &tr);
+    }
+
     assert_int_equal(view().state, LLM_CIRCUIT_OPEN);
 }
 
@@ -353,10 +361,10 @@ operators_word_is_heeded(void **state)
 
     trip();
     probe();
-    llm_circuit_admin(&c, LLM_ADMIN_OPEN, now, &tr);
+    llm_circuit_admin_for(&c, LLM_ADMIN_OPEN, 0, now, &tr);
     no_probe(LLM_CIRCUIT_WAIT_UNKNOWN);
 
-    llm_circuit_admin(&c, LLM_ADMIN_DISABLED, now, &tr);
+    llm_circuit_admin_for(&c, LLM_ADMIN_DISABLED, 0, now, &tr);
     before = c;
     probe();
     tell(LLM_CLASS_SUCCESS, true, 0);
@@ -364,7 +372,7 @@ operators_word_is_heeded(void **state)
     tell(LLM_CLASS_FAILURE, true, 0);
     assert_memory_equal(&c, &before, sizeof(c));
 
-    llm_circuit_admin(&c, LLM_ADMIN_OBSERVE, now, &tr);
+    llm_circuit_admin_for(&c, LLM_ADMIN_OBSERVE, 0, now, &tr);
     probe();
     tell(LLM_CLASS_SUCCESS, false, 0);
     moved(LLM_CIRCUIT_OPEN, LLM_CIRCUIT_HALF_OPEN, LLM_REASON_PROBED);

@@ -198,7 +198,7 @@ admitted(void)
 static void
 trip(void)
 {
-    for (uint32_t i = 0; i < sc.failure_threshold; i++) {
+    while (view().state == LLM_CIRCUIT_CLOSED) {
         report(&mine, admitted(), LLM_CLASS_FAILURE, 0);
     }
 
@@ -451,9 +451,10 @@ speak(void)
 {
     epoch_then = (uint16_t) view().epoch;
     taken_then = view().probes != 0;
-    (void) llm_circuit_admin(&shared->circuit, LLM_ADMIN_OBSERVE, now,
+    (void) llm_circuit_admin_for(&shared->circuit, LLM_ADMIN_OBSERVE, 0, now,
         &mine.tr);
-    (void) llm_circuit_admin(&shared->circuit, LLM_ADMIN_AUTO, now, &mine.tr);
+    (void) llm_circuit_admin_for(&shared->circuit, LLM_ADMIN_AUTO, 0, now,
+        &mine.tr);
 }
 
 
@@ -695,9 +696,8 @@ be_counting(void)
 static void
 close_again_and_count(void)
 {
-    llm_circuit_trip(&shared->circuit, &sc, LLM_REASON_OPERATOR, 1, now, 0,
-        &mine.tr);
-    now += 1;
+    trip();
+    now += sc.open;
     report(&mine, admitted(), LLM_CLASS_SUCCESS, 0);
     assert_int_equal(mine.tr.reason, LLM_REASON_RECOVERED);
 
@@ -730,9 +730,8 @@ a_process_of_the_past_counts_nothing_in_the_present_window(void **state)
 static void
 be_started(void)
 {
-    llm_circuit_trip(&shared->circuit, &sc, LLM_REASON_OPERATOR, 1, now, 0,
-        &mine.tr);
-    now += 1;
+    trip();
+    now += sc.open;
     report(&mine, admitted(), LLM_CLASS_SUCCESS, 0);
     assert_int_equal(mine.tr.reason, LLM_REASON_RECOVERED);
     now += SLOW;
@@ -759,34 +758,6 @@ who_ends_a_slow_start_does_not_end_the_next_one(void **state)
 {
     static const scene_t scene = { &by_rate, be_started, ask_to_be_shed,
         close_again_and_count, the_new_start_is_slow };
-
-    (void) state;
-    play(&scene);
-}
-
-
-static void
-open_by_hand(told_t *told)
-{
-    llm_circuit_trip(&shared->circuit, &sc, LLM_REASON_OPERATOR, 50, now, 0,
-        &told->tr);
-}
-
-
-static void
-it_is_open_by_hand(void)
-{
-    assert_int_equal(view().state, LLM_CIRCUIT_OPEN);
-    assert_int_equal(shared->told.tr.reason, LLM_REASON_OPERATOR);
-    assert_int_equal(view().epoch, 1 + (mine.tr.reason != LLM_REASON_NONE));
-}
-
-
-static void
-opening_by_hand_and_by_a_failure_are_told_each_by_its_own(void **state)
-{
-    static const scene_t scene = { &two_permits, be_near_the_threshold,
-        open_by_hand, fail_too, it_is_open_by_hand };
 
     (void) state;
     play(&scene);
@@ -1017,7 +988,6 @@ a_worker_killed_at_any_instruction_wedges_nothing(void **state)
         { &by_rate, be_near_the_rate, report_failure, NULL, NULL },
         { &by_rate, be_near_the_rate, report_success, NULL, NULL },
         { &by_rate, be_started, ask_to_be_shed, NULL, NULL },
-        { &two_permits, be_two_probes, open_by_hand, NULL, NULL },
         { &two_permits, be_two_probes, report_short_throttle, NULL, NULL } };
 
     (void) state;
@@ -1082,7 +1052,8 @@ is_forced_anew(void)
     assert_int_equal(llm_circuit_admin_now(&shared->circuit, long_now(), &left),
         LLM_ADMIN_OPEN);
     assert_int_equal(left, 100);
-    (void) llm_circuit_admin(&shared->circuit, LLM_ADMIN_AUTO, now, &mine.tr);
+    (void) llm_circuit_admin_for(&shared->circuit, LLM_ADMIN_AUTO, 0, now,
+        &mine.tr);
 }
 
 
@@ -1125,8 +1096,8 @@ a_word_that_is_over_is_taken_back_once(void **state)
 static void
 be_disabled(void)
 {
-    assert_true(
-        llm_circuit_admin(&shared->circuit, LLM_ADMIN_DISABLED, now, &mine.tr));
+    assert_true(llm_circuit_admin_for(&shared->circuit, LLM_ADMIN_DISABLED, 0,
+        now, &mine.tr));
 }
 
 
@@ -1372,12 +1343,8 @@ be_operator(process_t *p)
     if (chance(p, 8)) {
         llm_circuit_reset(&shared->circuit, clock, &tr);
 
-    } else if (chance(p, 8)) {
-        llm_circuit_trip(&shared->circuit, &conf, LLM_REASON_OPERATOR,
-            random32(p) % HINT, clock, random32(p), &tr);
-
     } else {
-        (void) llm_circuit_admin(&shared->circuit, admin, clock, &tr);
+        (void) llm_circuit_admin_for(&shared->circuit, admin, 0, clock, &tr);
     }
 
     saw(&tr);
@@ -1485,7 +1452,7 @@ closes_again_soon(void)
     uint32_t wait;
     bool late;
 
-    (void) llm_circuit_admin(c, LLM_ADMIN_AUTO, shared->clock, &tr);
+    (void) llm_circuit_admin_for(c, LLM_ADMIN_AUTO, 0, shared->clock, &tr);
 
     for (uint32_t i = 0; i < calls; i++) {
         shared->clock += 10;
@@ -1576,7 +1543,6 @@ main(void)
         TEST(two_failures_that_reach_the_rate_together_do_reach_it),
         TEST(a_process_of_the_past_counts_nothing_in_the_present_window),
         TEST(who_ends_a_slow_start_does_not_end_the_next_one),
-        TEST(opening_by_hand_and_by_a_failure_are_told_each_by_its_own),
         TEST(no_success_of_two_at_once_is_lost),
         TEST(of_two_late_hints_the_longer_one_holds),
         TEST(of_two_throttles_the_longer_one_holds),

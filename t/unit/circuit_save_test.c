@@ -249,7 +249,8 @@ test_an_operators_word_without_end_stays(void **state)
 
     for (int admin = LLM_ADMIN_OPEN; admin <= LLM_ADMIN_OBSERVE; admin++) {
         memset(&old, 0, sizeof(old));
-        assert_true(llm_circuit_admin(&old, (llm_admin_t) admin, 0, &tr));
+        assert_true(
+            llm_circuit_admin_for(&old, (llm_admin_t) admin, 0, 0, &tr));
         restart(HOUR, 1000 * DAY, 0);
         assert_int_equal(llm_circuit_admin_now(&new, 0, &left), admin);
         assert_int_equal(left, 0);

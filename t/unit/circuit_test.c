@@ -1244,7 +1244,7 @@ admin(llm_admin_t word)
 {
     llm_circuit_view_t before = view();
 
-    assert_true(llm_circuit_admin(&c, word, now, &tr));
+    assert_true(llm_circuit_admin_for(&c, word, 0, now, &tr));
     moved(before.state, before.state, LLM_REASON_OPERATOR);
     assert_int_equal(view().admin, word);
     assert_int_equal(view().level, before.level);
@@ -1260,11 +1260,11 @@ the_same_word_twice_is_told_once(void **state)
 {
     (void) state;
 
-    assert_false(llm_circuit_admin(&c, LLM_ADMIN_AUTO, now, &tr));
+    assert_false(llm_circuit_admin_for(&c, LLM_ADMIN_AUTO, 0, now, &tr));
     assert_int_equal(tr.reason, LLM_REASON_NONE);
 
     admin(LLM_ADMIN_OPEN);
-    assert_false(llm_circuit_admin(&c, LLM_ADMIN_OPEN, now, &tr));
+    assert_false(llm_circuit_admin_for(&c, LLM_ADMIN_OPEN, 0, now, &tr));
     assert_int_equal(tr.reason, LLM_REASON_NONE);
     assert_int_equal(view().epoch, 1);
 }
@@ -1349,8 +1349,8 @@ a_word_may_get_another_end_or_lose_it(void **state)
     the_word_lasts(LLM_ADMIN_OBSERVE, 90, at);
     assert_false(llm_circuit_admin_expire(&c, at + 89, &tr));
 
-    assert_true(llm_circuit_admin(&c, LLM_ADMIN_OBSERVE, 100000, &tr));
-    assert_false(llm_circuit_admin(&c, LLM_ADMIN_OBSERVE, 100000, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_OBSERVE, 0, 100000, &tr));
+    assert_false(llm_circuit_admin_for(&c, LLM_ADMIN_OBSERVE, 0, 100000, &tr));
     the_word_lasts(LLM_ADMIN_OBSERVE, 0, at + 90);
     assert_false(llm_circuit_admin_expire(&c, at + 1000, &tr));
 
@@ -2282,7 +2282,7 @@ a_window_starts_afresh_with_a_word_and_a_reset(void **state)
     llm_circuit_reset(&c, now, &tr);
     counted(0, 0);
     calls(19, LLM_CLASS_FAILURE);
-    assert_true(llm_circuit_admin(&c, LLM_ADMIN_OBSERVE, now, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_OBSERVE, 0, now, &tr));
     counted(0, 0);
     calls(20, LLM_CLASS_FAILURE);
     moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_FAILURE_RATE);
@@ -2338,13 +2338,13 @@ disabled_and_off_put_nothing_into_the_window(void **state)
     (void) state;
 
     by_rate(50);
-    assert_true(llm_circuit_admin(&c, LLM_ADMIN_DISABLED, now, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_DISABLED, 0, now, &tr));
     calls(10, LLM_CLASS_SUCCESS);
     calls(50, LLM_CLASS_FAILURE);
     counted(0, 0);
 
     llm_circuit_reset(&c, now, &tr);
-    assert_true(llm_circuit_admin(&c, LLM_ADMIN_AUTO, now, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_AUTO, 0, now, &tr));
     conf.off = true;
     calls(10, LLM_CLASS_SUCCESS);
     calls(50, LLM_CLASS_FAILURE);
@@ -2588,9 +2588,9 @@ without_a_recovery_nothing_starts_slowly(void **state)
     llm_circuit_reset(&c, now, &tr);
     assert_int_equal(share(), 1000);
 
-    assert_true(llm_circuit_admin(&c, LLM_ADMIN_OPEN, now, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_OPEN, 0, now, &tr));
     assert_int_equal(share(), 1000);
-    assert_true(llm_circuit_admin(&c, LLM_ADMIN_AUTO, now, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_AUTO, 0, now, &tr));
     assert_int_equal(share(), 1000);
 }
 
@@ -2611,9 +2611,9 @@ a_slow_start_ends_with_a_trip_a_reset_and_an_operators_word(void **state)
 
     (void) setup(NULL);
     start_slowly();
-    assert_true(llm_circuit_admin(&c, LLM_ADMIN_DISABLED, now, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_DISABLED, 0, now, &tr));
     assert_int_equal(share(), 1000);
-    assert_true(llm_circuit_admin(&c, LLM_ADMIN_AUTO, now, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_AUTO, 0, now, &tr));
     assert_int_equal(share(), 1000);
 }
 
@@ -2644,7 +2644,7 @@ who_must_not_be_refused_is_not_shed(void **state)
     assert_int_equal(share(), 1000);
 
     (void) setup(NULL);
-    assert_true(llm_circuit_admin(&c, LLM_ADMIN_OBSERVE, now, &tr));
+    assert_true(llm_circuit_admin_for(&c, LLM_ADMIN_OBSERVE, 0, now, &tr));
     start_slowly();
     assert_int_equal(tr.reason, LLM_REASON_RECOVERED);
     assert_int_equal(share(), 1000);
@@ -2752,115 +2752,6 @@ an_answer_that_was_too_slow_reopens_after_good_probes(void **state)
     assert_false(late);
     moved(LLM_CIRCUIT_HALF_OPEN, LLM_CIRCUIT_OPEN, LLM_REASON_PROBE_FAILED);
     assert_int_equal(view().level, 1);
-}
-
-
-/* ---- opened by hand ---- */
-
-
-static void
-by_hand(uint32_t ms)
-{
-    llm_circuit_trip(&c, &conf, LLM_REASON_OPERATOR, ms, now, jitter, &tr);
-}
-
-
-static void
-a_circuit_opened_by_hand_is_probed_when_its_time_is_over(void **state)
-{
-    llm_token_t before = admitted();
-
-    (void) state;
-
-    jitter = UINT32_MAX;
-    by_hand(3210);
-    moved(LLM_CIRCUIT_CLOSED, LLM_CIRCUIT_OPEN, LLM_REASON_OPERATOR);
-    assert_int_equal(tr.duration, 3210);
-    assert_int_equal(view().level, 0);
-    refused(LLM_REFUSED_OPEN, 3210);
-
-    report(&before, LLM_CLASS_FAILURE);
-    assert_true(late);
-
-    now += 3209;
-    refused(LLM_REFUSED_OPEN, 1);
-    now += 1;
-    recover();
-    assert_int_equal(tr.reason, LLM_REASON_RECOVERED);
-}
-
-
-static void
-opened_by_hand_without_a_time_is_as_long_as_its_level_says(void **state)
-{
-    (void) state;
-
-    by_hand(0);
-    assert_int_equal(tr.duration, OPEN);
-
-    /* half-open, with a probe that is void now */
-    now += OPEN;
-    (void) admitted();
-    by_hand(0);
-    moved(LLM_CIRCUIT_HALF_OPEN, LLM_CIRCUIT_OPEN, LLM_REASON_OPERATOR);
-    assert_int_equal(view().level, 0);
-    assert_int_equal(view().probes, 0);
-
-    /* open at a level: it stays */
-    (void) setup(NULL);
-    climb(2);
-    by_hand(0);
-    moved(LLM_CIRCUIT_OPEN, LLM_CIRCUIT_OPEN, LLM_REASON_OPERATOR);
-    assert_int_equal(tr.duration, 4 * OPEN);
-    by_hand(7);
-    refused(LLM_REFUSED_OPEN, 7);
-
-    /* closed, in the calm and after it */
-    now += 7;
-    recover();
-    assert_int_equal(view().level, 2);
-    by_hand(1);
-    assert_int_equal(view().level, 2);
-    now += 1;
-    recover();
-    now += 4 * OPEN;
-    by_hand(0);
-    assert_int_equal(view().level, 0);
-    assert_int_equal(tr.duration, OPEN);
-
-    (void) setup(NULL);
-    jitter = UINT32_MAX;
-    by_hand(0);
-    assert_in_range(tr.duration, OPEN + OPEN / 10 - 1, OPEN + OPEN / 10);
-}
-
-
-static void
-nobody_opens_by_hand_for_longer_than_is_waited_for(void **state)
-{
-    (void) state;
-
-    by_hand(UINT32_MAX);
-    assert_int_equal(tr.duration, LLM_CIRCUIT_HINT_MAX);
-    refused(LLM_REFUSED_OPEN, LLM_CIRCUIT_HINT_MAX);
-
-    conf.open_max = LLM_CIRCUIT_LONGEST;
-    by_hand(UINT32_MAX);
-    refused(LLM_REFUSED_OPEN, LLM_CIRCUIT_LONGEST);
-}
-
-
-static void
-a_circuit_that_is_off_is_not_opened_by_hand(void **state)
-{
-    llm_circuit_t before = c;
-
-    (void) state;
-
-    conf.off = true;
-    by_hand(1000);
-    assert_int_equal(tr.reason, LLM_REASON_NONE);
-    assert_memory_equal(&c, &before, sizeof(c));
 }
 
 
@@ -3059,10 +2950,6 @@ main(void)
         TEST(a_slow_start_works_across_the_wrap_of_the_clock),
         TEST(a_clock_that_lags_does_not_end_a_slow_start),
         TEST(an_answer_that_was_too_slow_reopens_after_good_probes),
-        TEST(a_circuit_opened_by_hand_is_probed_when_its_time_is_over),
-        TEST(opened_by_hand_without_a_time_is_as_long_as_its_level_says),
-        TEST(nobody_opens_by_hand_for_longer_than_is_waited_for),
-        TEST(a_circuit_that_is_off_is_not_opened_by_hand),
         TEST(a_copy_goes_on_where_the_circuit_was),
         TEST(every_state_has_its_name_on_the_status_page) };
 
