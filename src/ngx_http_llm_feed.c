@@ -46,7 +46,6 @@ static ngx_uint_t ngx_http_llm_feed_out(ngx_http_llm_feed_t *feed,
     ngx_http_llm_provider_t *provider);
 static void ngx_http_llm_feed_add(ngx_http_llm_feed_t *feed,
     ngx_http_llm_event_t *event);
-static void ngx_http_llm_feed_told(ngx_http_llm_feed_t *feed);
 
 
 ngx_int_t
@@ -556,7 +555,7 @@ ngx_http_llm_feed_add(ngx_http_llm_feed_t *feed, ngx_http_llm_event_t *event)
 
 /* Takes off what all receivers have, and says so in the records. */
 
-static void
+void
 ngx_http_llm_feed_told(ngx_http_llm_feed_t *feed)
 {
     ngx_uint_t                 i;

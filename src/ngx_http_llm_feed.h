@@ -44,4 +44,7 @@ struct ngx_http_llm_feed_s {
     (&(feed)->events[(i) % NGX_HTTP_LLM_ALERT_QUEUE])
 
 
+void ngx_http_llm_feed_told(ngx_http_llm_feed_t *feed);
+
+
 #endif /* _NGX_HTTP_LLM_FEED_H_INCLUDED_ */

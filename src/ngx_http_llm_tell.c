@@ -241,6 +241,10 @@ ngx_http_llm_tell_done(void *data, ngx_http_llm_curl_result_t *result)
                                  result->error ? result->error
                                      : ngx_http_llm_fault(result->fault));
     }
+
+    /* or it would be told again if the worker ended now */
+
+    ngx_http_llm_feed_told(receiver->feed);
 }
 
 

@@ -420,6 +420,33 @@ subtest 'a killed worker, a reload: the next one tells what is left' => sub {
     $gw->done;
 };
 
+subtest 'what was taken a moment before is not told again' => sub {
+    my %end = (
+        'a reload' => sub { $_[0]->nginx->reload },
+        'a kill'   => sub {
+            my $gw = shift;
+            my ($pid) = $gw->nginx->workers;
+            $gw->nginx->expect_killed($pid);
+            kill KILL => $pid;
+            ok $gw->wait_for(sub { eval { $gw->status } }, PATIENCE);
+        },
+    );
+    for my $how (sort keys %end) {
+        my ($gw, $hook) = gateway(
+            providers => [ a => $LONG, b => $LONG, c => '' ]);
+
+        fail_once($gw, 'a');
+        ok $gw->wait_for(sub { $gw->status->{alerts}[0]{delivered} == 1 },
+            PATIENCE), 'taken';
+        $end{$how}->($gw);
+        fail_once($gw, 'b');
+        ok $gw->wait_for(sub { grep { $_->{provider} eq 'b' } told($hook) },
+            PATIENCE), 'the next';
+        is_deeply [ map { $_->{provider} } told($hook) ], [qw(a b)], $how;
+        $gw->done;
+    }
+};
+
 subtest 'after a restart only what was not told is told' => sub {
     my ($gw, $hook) = gateway(providers => [ a => $LONG, b => $LONG, c => '' ],
         state => 1);
