@@ -27,7 +27,6 @@
 
 
 static void ngx_http_llm_prober_handler(ngx_event_t *ev);
-static ngx_uint_t ngx_http_llm_prober_lease(ngx_http_llm_main_conf_t *mcf);
 static void ngx_http_llm_prober_cancel(ngx_http_llm_main_conf_t *mcf);
 static ngx_msec_t ngx_http_llm_prober_look(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_probe_t *probe);
@@ -89,7 +88,7 @@ ngx_http_llm_prober_exit(ngx_http_llm_main_conf_t *mcf)
 
     ngx_http_llm_prober_cancel(mcf);
 
-    (void) llm_lease_leave(&mcf->sh->prober, (uint32_t) ngx_pid);
+    ngx_http_llm_lease_leave(&mcf->sh->prober);
 
     ngx_http_llm_prober.mcf = NULL;
 
@@ -116,7 +115,8 @@ ngx_http_llm_prober_handler(ngx_event_t *ev)
 
     next = NGX_HTTP_LLM_PROBER_LOOK;
 
-    if (!ngx_http_llm_prober_lease(mcf)) {
+    if (!ngx_http_llm_lease(mcf, &mcf->sh->prober, NGX_HTTP_LLM_PROBER_LEASE))
+    {
         ngx_http_llm_prober_cancel(mcf);
         ngx_add_timer(ev, next);
         return;
@@ -133,26 +133,6 @@ ngx_http_llm_prober_handler(ngx_event_t *ev)
     }
 
     ngx_add_timer(ev, ngx_max(next, 1));
-}
-
-
-static ngx_uint_t
-ngx_http_llm_prober_lease(ngx_http_llm_main_conf_t *mcf)
-{
-    uint32_t   owner;
-    ngx_pid_t  pid;
-
-    owner = llm_lease_owner(&mcf->sh->prober);
-    pid = (ngx_pid_t) owner;
-
-    if (owner && pid != ngx_pid
-        && kill(pid, 0) == -1 && ngx_errno == ESRCH)
-    {
-        (void) llm_lease_leave(&mcf->sh->prober, owner);
-    }
-
-    return llm_lease_take(&mcf->sh->prober, (uint32_t) ngx_pid,
-                          ngx_http_llm_now(mcf), NGX_HTTP_LLM_PROBER_LEASE);
 }
 
 

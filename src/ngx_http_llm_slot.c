@@ -7,10 +7,14 @@
 #include "ngx_http_llm_conf.h"
 #include "ngx_http_llm_slot.h"
 
+#include "llm_probe.h"
 #include "llm_waiting.h"
 
 
-/* This process among all: where it counts, and what time it is for all. */
+/*
+ * This process among all: where it counts, what is its task alone, and what
+ * time it is for all.
+ */
 
 
 static void ngx_http_llm_slot_settle(ngx_http_llm_main_conf_t *mcf,
@@ -132,6 +136,38 @@ ngx_http_llm_slot_settle(ngx_http_llm_main_conf_t *mcf, ngx_uint_t n)
     }
 
     ngx_shmtx_unlock(&shpool->mutex);
+}
+
+
+/*
+ * Whether it is this process that has the lease, for so long, unless it asks
+ * again.  Who is dead does not keep it; nor does, for longer than its time,
+ * who hangs, or is a stranger that has the number of one who is dead.
+ */
+
+ngx_uint_t
+ngx_http_llm_lease(ngx_http_llm_main_conf_t *mcf, _Atomic uint64_t *lease,
+    uint32_t ms)
+{
+    uint32_t  owner;
+
+    owner = llm_lease_owner(lease);
+
+    if (owner && (ngx_pid_t) owner != ngx_pid
+        && kill((ngx_pid_t) owner, 0) == -1 && ngx_errno == ESRCH)
+    {
+        (void) llm_lease_leave(lease, owner);
+    }
+
+    return llm_lease_take(lease, (uint32_t) ngx_pid, ngx_http_llm_now(mcf),
+                          ms);
+}
+
+
+void
+ngx_http_llm_lease_leave(_Atomic uint64_t *lease)
+{
+    (void) llm_lease_leave(lease, (uint32_t) ngx_pid);
 }
 
 

@@ -16,6 +16,9 @@
 ngx_int_t ngx_http_llm_slot_join(ngx_cycle_t *cycle,
     ngx_http_llm_main_conf_t *mcf);
 void ngx_http_llm_slot_leave(ngx_http_llm_main_conf_t *mcf);
+ngx_uint_t ngx_http_llm_lease(ngx_http_llm_main_conf_t *mcf,
+    _Atomic uint64_t *lease, uint32_t ms);
+void ngx_http_llm_lease_leave(_Atomic uint64_t *lease);
 uint32_t ngx_http_llm_now(ngx_http_llm_main_conf_t *mcf);
 uint64_t ngx_http_llm_time(ngx_http_llm_main_conf_t *mcf);
 llm_counters_t *ngx_http_llm_counters(ngx_http_llm_record_t *record);

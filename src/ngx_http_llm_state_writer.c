@@ -27,6 +27,7 @@
 
 #define NGX_HTTP_LLM_STATE_TICK      1000                   /* ms */
 #define NGX_HTTP_LLM_STATE_INTERVAL  5000                   /* ms */
+#define NGX_HTTP_LLM_STATE_LEASE     15000                  /* ms; to write */
 
 #define NGX_HTTP_LLM_STATE_HEAD      512
 #define NGX_HTTP_LLM_STATE_SIZE      65536
@@ -50,11 +51,11 @@ typedef struct {
 static ngx_msec_t ngx_http_llm_state_manager(void *data);
 static void ngx_http_llm_state_handler(ngx_event_t *ev);
 static uint64_t ngx_http_llm_state_moves(ngx_http_llm_main_conf_t *mcf);
-static ngx_uint_t ngx_http_llm_state_lease(ngx_http_llm_main_conf_t *mcf);
 static void ngx_http_llm_state_write(ngx_http_llm_main_conf_t *mcf,
     ngx_log_t *log, ngx_uint_t always);
 static u_char *ngx_http_llm_state_text(ngx_http_llm_main_conf_t *mcf,
-    llm_state_text_t *t, uint32_t *crc, ngx_log_t *log);
+    llm_state_text_t *t, uint32_t *crc, ngx_http_llm_file_error_t *error,
+    ngx_log_t *log);
 static ngx_int_t ngx_http_llm_state_own(ngx_http_llm_main_conf_t *mcf,
     ngx_log_t *log, ngx_uint_t *mine);
 static void ngx_http_llm_state_failed(ngx_http_llm_main_conf_t *mcf,
@@ -207,27 +208,6 @@ ngx_http_llm_state_moves(ngx_http_llm_main_conf_t *mcf)
 }
 
 
-/* One process at a time; who holds it and is dead, holds it no more. */
-
-static ngx_uint_t
-ngx_http_llm_state_lease(ngx_http_llm_main_conf_t *mcf)
-{
-    ngx_atomic_t       *writer;
-    ngx_atomic_uint_t   pid;
-
-    writer = &mcf->sh->state.writer;
-    pid = *writer;
-
-    if (pid && (ngx_pid_t) pid != ngx_pid
-        && (kill((ngx_pid_t) pid, 0) == 0 || ngx_errno != ESRCH))
-    {
-        return 0;
-    }
-
-    return ngx_atomic_cmp_set(writer, pid, (ngx_atomic_uint_t) ngx_pid);
-}
-
-
 static void
 ngx_http_llm_state_write(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log,
     ngx_uint_t always)
@@ -241,7 +221,9 @@ ngx_http_llm_state_write(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log,
 
     writer = &ngx_http_llm_writer;
 
-    if (!ngx_http_llm_state_lease(mcf)) {
+    if (!ngx_http_llm_lease(mcf, &mcf->sh->state.writer,
+                            NGX_HTTP_LLM_STATE_LEASE))
+    {
         writer->started = 0;
         return;
     }
@@ -252,8 +234,9 @@ ngx_http_llm_state_write(ngx_http_llm_main_conf_t *mcf, ngx_log_t *log,
         goto done;
     }
 
-    buf = ngx_http_llm_state_text(mcf, &text, &crc, log);
+    buf = ngx_http_llm_state_text(mcf, &text, &crc, &error, log);
     if (buf == NULL) {
+        ngx_http_llm_state_failed(mcf, log, &error);
         goto done;
     }
 
@@ -290,7 +273,7 @@ done:
         ngx_free(buf);
     }
 
-    mcf->sh->state.writer = 0;
+    ngx_http_llm_lease_leave(&mcf->sh->state.writer);
 }
 
 
@@ -298,7 +281,7 @@ done:
 
 static u_char *
 ngx_http_llm_state_text(ngx_http_llm_main_conf_t *mcf, llm_state_text_t *t,
-    uint32_t *crc, ngx_log_t *log)
+    uint32_t *crc, ngx_http_llm_file_error_t *error, ngx_log_t *log)
 {
     size_t     size;
     u_char    *buf, *records;
@@ -311,9 +294,12 @@ ngx_http_llm_state_text(ngx_http_llm_main_conf_t *mcf, llm_state_text_t *t,
     owner[0] = mcf->sh->state.owner;
     owner[1] = (ngx_process == NGX_PROCESS_HELPER) ? ngx_parent : ngx_pid;
 
+    error->what = "making";
+
     for ( ;; ) {
         buf = ngx_alloc(size, log);
         if (buf == NULL) {
+            error->err = NGX_ENOMEM;
             return NULL;
         }
 
@@ -337,6 +323,7 @@ ngx_http_llm_state_text(ngx_http_llm_main_conf_t *mcf, llm_state_text_t *t,
         size *= 2;
 
         if (size > NGX_HTTP_LLM_STATE_SIZE_MAX) {
+            error->err = EFBIG;
             return NULL;
         }
     }

@@ -83,7 +83,7 @@ typedef struct {
     _Atomic uint64_t              prober;         /* a lease */
 
     struct {                                      /* the file, see state.c */
-        ngx_atomic_t              writer;         /* pid; 0: nobody writes */
+        _Atomic uint64_t          writer;         /* a lease */
         ngx_atomic_t              owner;          /* the larger one owns it */
         ngx_atomic_t              written;        /* ms since 1970; 0: never */
         ngx_atomic_t              current;        /* ms; held all there was */

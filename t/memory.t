@@ -93,6 +93,22 @@ for my $lasts (0, 1) {
 }
 
 $gw->done;
+
+subtest 'who writes the state says that it can not, and can again' => sub {
+    my $gw = gateway(providers => [ a => '' ], zone => '1m state=state');
+    ok $gw->wait_for(sub { $gw->status->{zone}{state}{written} }), 'it could';
+    is $gw->status->{zone}{state}{failures}, 0, 'and never failed';
+
+    set("$gw->{dir}/shortage", 1, 1);
+    ok $gw->nginx->wait_log(
+        qr/\[error].*are not saved: making "\S+" failed \(12:/, 30);
+    set("$gw->{dir}/shortage", 0, 0);
+    cmp_ok $gw->status->{zone}{state}{failures}, '>', 0, 'it is counted';
+    ok $gw->nginx->wait_log(qr/state file ".*" is written again/, 30);
+    is $gw->status->{zone}{state}{error}, undef, 'all is well';
+    $gw->done;
+};
+
 done_testing;
 
 

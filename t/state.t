@@ -8,6 +8,7 @@ use lib "$FindBin::Bin/lib";
 
 use Digest::SHA qw(sha256_hex);
 use LLM::Gateway;
+use LLM::Trace;
 use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -534,6 +535,31 @@ subtest 'a writer that is killed is replaced' => sub {
     ok $gw->wait_for(sub { "@{[ files($gw) ]}" eq 'llm' }, 20),
         'and leaves nothing';
 };
+
+SKIP: {
+    my $reason = LLM::Trace->reason;
+    skip $reason, 1 if $reason;
+
+    # as it is where a stranger has the number of one who was killed
+    subtest 'who is there but does not write keeps nobody from it' => sub {
+        my $gw = gateway([ a => '' ]);
+        wait_saved($gw);
+        my $helper = helper($gw);
+        my $hangs = LLM::Trace->new($helper,
+            qw(-e inject=fsync:delay_enter=1000000000));
+        $gw->ask;
+        ok $gw->wait_for(sub { files($gw) > 1 }, 20), 'it is over its work';
+
+        $gw->nginx->reload;
+        $gw->ask;
+        wait_saved($gw);
+        ok kill(0 => $helper), 'the one before is still there';
+        $gw->nginx->expect_killed($helper);
+        kill KILL => $helper;
+        $hangs->stop;
+        $gw->done;
+    };
+}
 
 subtest 'a process without a master writes itself' => sub {
     my $gw = gateway([ a => $FAILS, b => '' ], master => 0);

@@ -8,7 +8,7 @@ LLM::Trace - the system calls of a process, and whether it waits in one
 
     my $reason = LLM::Trace->reason and plan skip_all => $reason;
 
-    my $trace = LLM::Trace->new($pid);
+    my $trace = LLM::Trace->new($pid);  # and options of strace
     ...
     $trace->stop;
     $trace->waits;          # those that wait, but for the event loop's
@@ -54,13 +54,13 @@ sub reason {
 }
 
 sub new {
-    my ($class, $pid) = @_;
+    my ($class, $pid, @options) = @_;
 
     my $file = File::Temp->new(TEMPLATE => 'llm-trace-XXXXXX', TMPDIR => 1);
     defined(my $child = fork) or croak "fork: $!";
     if (!$child) {
         open STDERR, '>', "$file.err" or POSIX::_exit(1);
-        exec 'strace', '-T', '-s', '64', '-o', "$file", '-p', $pid
+        exec 'strace', '-T', '-s', '64', '-o', "$file", @options, '-p', $pid
             or POSIX::_exit(1);
     }
 
