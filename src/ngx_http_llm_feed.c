@@ -16,9 +16,13 @@
  * receivers, in one worker.  An outage is told when it begins and when it is
  * over: what a circuit does in between is no news.
  *
+ * A refused key is an affair of its own: it begins where a circuit opens for
+ * it or a probe finds it, and is over when the circuit is closed and probes,
+ * where there are any, find nothing wrong with it.
+ *
  * A record's word "told" says how far that was done: of a provider, how many
- * changes of its history, and in one bit, that probes find its key refused;
- * of a route, since when it has no provider, 0: it has one.
+ * changes of its history, and in one bit, that its key is refused; of a route,
+ * since when it has no provider, 0: it has one.
  */
 
 
@@ -189,14 +193,6 @@ ngx_http_llm_feed_begin(ngx_http_llm_feed_t *feed)
     provider = feed->mcf->providers.elts;
 
     for (i = 0; i < feed->mcf->providers.nelts; i++) {
-
-        if (provider[i]->probe == NULL) {
-
-            /* no probe will ever find that it is over */
-
-            provider[i]->record->told &= ~NGX_HTTP_LLM_FEED_KEY;
-        }
-
         told = provider[i]->record->told;
 
         feed->queued[i] = told & ~NGX_HTTP_LLM_FEED_KEY;
@@ -284,6 +280,10 @@ ngx_http_llm_feed_provider(ngx_http_llm_feed_t *feed, ngx_uint_t n)
             continue;
         }
 
+        if (event.what & NGX_HTTP_LLM_ALERT_CREDENTIAL) {
+            feed->refused[n] = 1;
+        }
+
         event.time = change.time;
         event.provider = provider[n];
         event.reason = change.reason;
@@ -350,8 +350,8 @@ ngx_http_llm_feed_lasted(llm_history_t *history, uint64_t i, uint64_t end)
 
 
 /*
- * Whether its probes find its key refused; told a turn later, behind what its
- * circuit did.  Where that has told it, it is only noted.
+ * Whether its key is refused, and that it is no more; told a turn later, behind
+ * what its circuit did.
  */
 
 static void
@@ -390,19 +390,20 @@ ngx_http_llm_feed_key(ngx_http_llm_feed_t *feed, ngx_uint_t n)
 
     ngx_memzero(&event, sizeof(ngx_http_llm_event_t));
 
-    if (!refused || view.state == LLM_CIRCUIT_CLOSED
-        || view.reason != LLM_REASON_CREDENTIAL)
-    {
-        event.what = NGX_HTTP_LLM_ALERT_CREDENTIAL;
-    }
-
-    event.time = last.time * 1000;
+    event.what = NGX_HTTP_LLM_ALERT_CREDENTIAL;
+    event.time = refused ? last.time * 1000 : ngx_http_llm_wall_clock();
     event.provider = provider[n];
-    event.reason = refused ? LLM_REASON_CREDENTIAL : LLM_REASON_PROBED;
-    event.status = last.status;
     event.told = ngx_http_llm_feed_word(feed, n, feed->queued[n]);
     event.over = !refused;
-    event.probe = 1;
+
+    if (provider[n]->probe) {
+        event.reason = refused ? LLM_REASON_CREDENTIAL : LLM_REASON_PROBED;
+        event.status = last.status;
+        event.probe = 1;
+
+    } else {
+        event.reason = view.reason;
+    }
 
     ngx_http_llm_feed_add(feed, &event);
 }
@@ -418,8 +419,14 @@ ngx_http_llm_feed_refused(ngx_http_llm_feed_t *feed, ngx_uint_t n,
 
     provider = feed->mcf->providers.elts;
 
-    if (provider[n]->probe == NULL
-        || !llm_probe_last(provider[n]->record->probe, last)
+    if (provider[n]->probe == NULL) {
+
+        /* then its circuit alone says so, as long as it is not closed */
+
+        return 0;
+    }
+
+    if (!llm_probe_last(provider[n]->record->probe, last)
         || (time_t) last->time < ngx_time() - NGX_HTTP_LLM_ALERT_OLD)
     {
         return feed->refused[n];

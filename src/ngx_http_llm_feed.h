@@ -32,7 +32,7 @@ struct ngx_http_llm_feed_s {
     uint64_t                     *queued;         /* by provider: changes */
     uint64_t                     *seen;           /* before the last turn */
     unsigned char                *refused;        /* its key, as queued */
-    unsigned char                *refused_seen;   /* at the last turn */
+    unsigned char                *refused_seen;   /* by probes, last turn */
     unsigned char                *down;           /* by route, as queued */
     unsigned char                *down_seen;      /* at the last turn */
     unsigned                      mine:1;

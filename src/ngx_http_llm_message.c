@@ -18,10 +18,11 @@
 
 
 static json_t *ngx_http_llm_message_event(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_event_t *event);
+    ngx_http_llm_receiver_t *receiver, ngx_http_llm_event_t *event);
 static json_t *ngx_http_llm_message_routes(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_provider_t *provider);
-static const char *ngx_http_llm_message_what(ngx_http_llm_event_t *event);
+static const char *ngx_http_llm_message_what(
+    ngx_http_llm_receiver_t *receiver, ngx_http_llm_event_t *event);
 static json_t *ngx_http_llm_message_text(ngx_http_llm_main_conf_t *mcf,
     ngx_http_llm_event_t *event);
 static u_char *ngx_http_llm_message_probe(u_char *p, u_char *last,
@@ -52,7 +53,8 @@ ngx_http_llm_message_json(ngx_http_llm_main_conf_t *mcf,
     list = json_array();
 
     for (i = 0; i < n; i++) {
-        json_array_append_new(list, ngx_http_llm_message_event(mcf, events[i]));
+        json_array_append_new(list,
+                     ngx_http_llm_message_event(mcf, receiver, events[i]));
     }
 
     o = json_object();
@@ -99,7 +101,10 @@ ngx_http_llm_message_slack(ngx_http_llm_main_conf_t *mcf,
 }
 
 
-/* An event of PagerDuty's Events API v2: an outage is one incident. */
+/*
+ * An event of PagerDuty's Events API v2: an outage is one incident, a refused
+ * key is another one.
+ */
 
 json_t *
 ngx_http_llm_message_pagerduty(ngx_http_llm_main_conf_t *mcf,
@@ -107,14 +112,15 @@ ngx_http_llm_message_pagerduty(ngx_http_llm_main_conf_t *mcf,
     ngx_uint_t n)
 {
     json_t                *o, *payload, *host, *name, *details;
-    const char            *kind;
+    const char            *kind, *what;
     ngx_http_llm_event_t  *event;
 
     event = events[0];
     kind = event->provider ? "provider" : "route";
+    what = ngx_http_llm_message_what(receiver, event);
 
     host = ngx_http_llm_message_host();
-    details = ngx_http_llm_message_event(mcf, event);
+    details = ngx_http_llm_message_event(mcf, receiver, event);
     name = json_object_get(details, kind);
 
     payload = json_object();
@@ -128,8 +134,7 @@ ngx_http_llm_message_pagerduty(ngx_http_llm_main_conf_t *mcf,
                         ngx_http_llm_tree_time(event->time));
     json_object_set(payload, "component", name);
     json_object_set_new(payload, "group", json_string("nginx-llm"));
-    json_object_set_new(payload, "class",
-                        json_string(ngx_http_llm_message_what(event)));
+    json_object_set_new(payload, "class", json_string(what));
     json_object_set_new(payload, "custom_details", details);
 
     o = json_object();
@@ -141,7 +146,9 @@ ngx_http_llm_message_pagerduty(ngx_http_llm_main_conf_t *mcf,
                         json_string(event->over ? "resolve" : "trigger"));
     json_object_set_new(o, "dedup_key",
                         json_sprintf("nginx-llm/%s/%s/%s",
-                                     json_string_value(host), kind,
+                                     json_string_value(host),
+                                     ngx_strcmp(what, "credential") == 0
+                                     ? what : kind,
                                      json_string_value(name)));
     json_object_set_new(o, "payload", payload);
 
@@ -153,7 +160,7 @@ ngx_http_llm_message_pagerduty(ngx_http_llm_main_conf_t *mcf,
 
 static json_t *
 ngx_http_llm_message_event(ngx_http_llm_main_conf_t *mcf,
-    ngx_http_llm_event_t *event)
+    ngx_http_llm_receiver_t *receiver, ngx_http_llm_event_t *event)
 {
     json_t    *o;
     uint64_t   retry;
@@ -161,7 +168,8 @@ ngx_http_llm_message_event(ngx_http_llm_main_conf_t *mcf,
     o = json_object();
 
     json_object_set_new(o, "event",
-                        json_string(ngx_http_llm_message_what(event)));
+                        json_string(ngx_http_llm_message_what(receiver,
+                                                              event)));
     json_object_set_new(o, "over", json_boolean(event->over));
     json_object_set_new(o, "time", ngx_http_llm_tree_time(event->time));
 
@@ -233,20 +241,25 @@ ngx_http_llm_message_routes(ngx_http_llm_main_conf_t *mcf,
 }
 
 
-/* as "on=" calls it */
+/* as "on=" calls it; of two names, one that was asked for */
 
 static const char *
-ngx_http_llm_message_what(ngx_http_llm_event_t *event)
+ngx_http_llm_message_what(ngx_http_llm_receiver_t *receiver,
+    ngx_http_llm_event_t *event)
 {
-    if (event->what & NGX_HTTP_LLM_ALERT_CREDENTIAL) {
+    ngx_uint_t  what;
+
+    what = event->what & receiver->on;
+
+    if (what & NGX_HTTP_LLM_ALERT_CREDENTIAL) {
         return "credential";
     }
 
-    if (event->what & NGX_HTTP_LLM_ALERT_ALL_OPEN) {
+    if (what & NGX_HTTP_LLM_ALERT_ALL_OPEN) {
         return "all_open";
     }
 
-    return (event->what & NGX_HTTP_LLM_ALERT_OPEN) ? "open" : "close";
+    return (what & NGX_HTTP_LLM_ALERT_OPEN) ? "open" : "close";
 }
 
 
@@ -275,8 +288,12 @@ ngx_http_llm_message_text(ngx_http_llm_main_conf_t *mcf,
     } else if (event->probe) {
         p = ngx_http_llm_message_probe(p, last, event, &s);
 
-    } else if (event->over) {
+    } else if (event->what & NGX_HTTP_LLM_ALERT_CLOSE) {
         p = ngx_slprintf(p, last, "provider \"%V\" is in service again", &s);
+
+    } else if (event->over) {
+        p = ngx_slprintf(p, last, "provider \"%V\" no longer refuses its key",
+                         &s);
 
     } else if (event->what & NGX_HTTP_LLM_ALERT_CREDENTIAL) {
         p = ngx_slprintf(p, last, "provider \"%V\" is out of service: it "

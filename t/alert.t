@@ -100,7 +100,7 @@ subtest 'a rejected key is told as such; "on" chooses' => sub {
     fail_once($gw, 'b');
     ok $gw->wait_for(sub { told($other) >= 2 }, PATIENCE);
     is_deeply [ map { "$_->{event} $_->{provider}" } told($other) ],
-        [ 'credential a', 'open b' ], 'each opening is one';
+        [ 'open a', 'open b' ], 'each opening is one';
     is told($hook), 1, 'and not told to who did not want it';
     $gw->done;
 };
@@ -190,6 +190,49 @@ subtest 'a key whose circuit opens, too, is told once' => sub {
     $gw->done;
 };
 
+subtest 'a slow probe of a circuit that is half-open adds nothing' => sub {
+    my ($gw, $hook) = gateway(alert => 'on=credential',
+        providers => [ a => "$PROBE; $QUICK", b => '' ]);
+    result($gw, 'a', 'success');
+
+    $gw->provider('a')->behave(401);
+    $gw->provider('a')->behave_at('/models', { status => 401, delay => 1.3 });
+    is $gw->ask->status, 200;
+    my ($event) = events($hook, 1);
+    is $event->{probe}, JSON::PP::false, 'the circuit tells it';
+    probed($gw, 'a', 3);
+    is told($hook), 1, 'once, though it is half-open most of the time';
+    $gw->done;
+};
+
+subtest 'without probes a refused key is over with its circuit' => sub {
+    my ($gw, $hook) = gateway(alert => 'on=credential',
+        providers => [ a => $QUICK, b => '' ]);
+
+    $gw->provider('a')->behave(401);
+    ok $gw->wait_for(sub {
+        $gw->ask;
+        grep({ $_->{from} eq 'half_open' && $_->{to} eq 'open' }
+            @{ $gw->status('a')->{state_changes} }) > 2
+    }, PATIENCE), 'it opens again and again';
+    is events($hook, 1), 1, 'it is told once';
+
+    $gw->provider('a')->behave('ok');
+    ok $gw->wait_for(sub { $gw->ask; $gw->status('a')->{state} eq 'closed' },
+        PATIENCE);
+    my (undef, $over) = events($hook, 2);
+    is_deeply [ kinds($hook) ], [qw(credential credential-over)];
+    is $over->{probe}, JSON::PP::false, 'the circuit tells it';
+    is $over->{reason}, 'recovered';
+    is $over->{text}, 'provider "a" no longer refuses its key';
+
+    $gw->provider('a')->behave(401);
+    ok $gw->wait_for(sub { $gw->ask; $gw->status('a')->{state} ne 'closed' },
+        PATIENCE);
+    is events($hook, 3), 3, 'and news when it comes again';
+    $gw->done;
+};
+
 subtest 'where probes are taken away, a circuit tells a refused key again'
     => sub {
     my ($gw, $hook) = gateway(alert => 'on=credential', state => 1,
@@ -203,11 +246,15 @@ subtest 'where probes are taken away, a circuit tells a refused key again'
 
     $gw->configure(providers => [ a => $QUICK, b => '' ]);
     $gw->nginx->reload;
+    (undef, $event) = events($hook, 2);
+    is $event->{over}, JSON::PP::true, 'nobody says so any more';
+
     $gw->provider('a')->behave(401);
     ok $gw->wait_for(sub { $gw->ask; $gw->status('a')->{state} ne 'closed' },
         PATIENCE);
-    (undef, $event) = events($hook, 2);
-    is $event->{probe}, JSON::PP::false, 'callers do later';
+    (undef, undef, $event) = events($hook, 3);
+    is $event->{over}, JSON::PP::false, 'callers do later';
+    is $event->{probe}, JSON::PP::false;
     $gw->done;
 };
 
@@ -297,6 +344,63 @@ subtest 'what PagerDuty takes: an outage is one incident' => sub {
     is(($hook->requests)[0]{headers}{authorization}, undef,
         'the key is in the message alone');
     $gw->done;
+};
+
+subtest 'to PagerDuty a refused key is an incident of its own' => sub {
+    my ($gw, $hook) = gateway(alert => 'format=pagerduty key=R0UTING'
+        . ' on=open,close,credential', providers => [
+            a => "$PROBE; $QUICK", b => $QUICK, c => '' ],
+        server => 'location /llm/ { llm_api; }');
+    $hook->behave({ status => 202, body => '{}' });
+    result($gw, 'a', 'success');
+
+    # its circuit is open for another reason when a probe finds it
+    fail_once($gw, 'a');
+    ok incident($gw, $hook, 'provider/a', 'trigger'), 'it is out';
+    $gw->provider('a')->behave_at('/models', 401);
+    ok incident($gw, $hook, 'credential/a', 'trigger'), 'and its key refused';
+
+    # an operator closes it
+    $gw->provider('a')->behave('ok');
+    $gw->provider('a')->behave_at('/models', 401);
+    order($gw, 'a', 'close');
+    ok incident($gw, $hook, 'provider/a', 'resolve'), 'it is back';
+    probed($gw, 'a', 3);
+    is incidents($hook)->{'credential/a'}, 'trigger', 'its key is not';
+
+    $gw->provider('a')->behave_at('/models', 200);
+    ok incident($gw, $hook, 'credential/a', 'resolve'), 'that is over, too';
+
+    # without probes; an opening is told as what it is for
+    $gw->provider('b')->behave(401);
+    order($gw, 'a', 'open');
+    is $gw->ask->status, 200;
+    ok incident($gw, $hook, 'credential/b', 'trigger'), 'a key alone';
+    $gw->provider('b')->behave('ok');
+    ok $gw->wait_for(sub { $gw->ask; $gw->status('b')->{state} eq 'closed' },
+        PATIENCE);
+    ok incident($gw, $hook, 'credential/b', 'resolve'), 'is over';
+    is_deeply [ grep { $_ ne 'resolve' } values %{ incidents($hook) } ], [],
+        'nothing is left';
+    $gw->done;
+};
+
+subtest 'each end is told to whom the beginning was, whatever he wants'
+    => sub {
+    for my $on ('open,close', 'credential', 'close,credential') {
+        my ($gw, $hook) = gateway(providers => [ a => $QUICK, b => '' ],
+            alert => "format=pagerduty key=R0UTING on=$on");
+        $hook->behave({ status => 202, body => '{}' });
+        $gw->provider('a')->behave(401);
+        is $gw->ask->status, 200, $on;
+        my $what = $on eq 'open,close' ? 'provider/a' : 'credential/a';
+        ok incident($gw, $hook, $what, 'trigger'), "$what begins";
+        $gw->provider('a')->behave('ok');
+        ok $gw->wait_for(sub { $gw->ask;
+            $gw->status('a')->{state} eq 'closed' }, PATIENCE);
+        ok incident($gw, $hook, $what, 'resolve'), 'and is over';
+        $gw->done;
+    }
 };
 
 subtest 'a receiver that fails is told later, in order and completely' => sub {
@@ -661,6 +765,34 @@ sub events {
         sleep 0.02;
     }
     return @events;
+}
+
+# of PagerDuty: what was said last of each
+sub incidents {
+    my $hook = shift;
+
+    my %is;
+    for my $event (map { message($_) } $hook->requests) {
+        my ($name) = $event->{dedup_key} =~ m{^nginx-llm/[^/]+/(.+)$};
+        $is{$name} = $event->{event_action};
+    }
+    return \%is;
+}
+
+sub incident {
+    my ($gw, $hook, $name, $action) = @_;
+
+    return $gw->wait_for(sub {
+        (incidents($hook)->{$name} // '') eq $action;
+    }, PATIENCE);
+}
+
+sub order {
+    my ($gw, $name, $action) = @_;
+
+    my $answer = LLM::HTTP->new($gw->url)->post("/llm/providers/$name",
+        { action => $action }, close => 1);
+    return is $answer->status, 200, "$action $name";
 }
 
 sub kinds {
