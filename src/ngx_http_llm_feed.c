@@ -5,8 +5,8 @@
 
 
 #include "ngx_http_llm_conf.h"
-#include "ngx_http_llm_feed.h"
 #include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_receiver.h"
 #include "ngx_http_llm_route.h"
 #include "ngx_http_llm_slot.h"
 
@@ -30,6 +30,23 @@
 
 /* in "told"; a state file holds numbers below 2^63 */
 #define NGX_HTTP_LLM_FEED_KEY   ((uint64_t) 1 << 62)
+
+
+typedef struct ngx_http_llm_feed_s  ngx_http_llm_feed_t;
+
+struct ngx_http_llm_feed_s {
+    ngx_http_llm_main_conf_t     *mcf;
+    ngx_event_t                   timer;
+    ngx_connection_t              dummy;          /* for the timer's log */
+    uint64_t                     *queued;         /* by provider: changes */
+    uint64_t                     *seen;           /* before the last turn */
+    unsigned char                *refused;        /* its key, as queued */
+    unsigned char                *refused_seen;   /* by probes, last turn */
+    unsigned char                *down;           /* by route, as queued */
+    unsigned char                *down_seen;      /* at the last turn */
+    unsigned                      mine:1;
+    ngx_http_llm_alert_queue_t    queue;
+};
 
 
 static void ngx_http_llm_feed_tick(ngx_event_t *ev);
@@ -89,7 +106,7 @@ ngx_http_llm_feed_start(ngx_cycle_t *cycle, ngx_http_llm_main_conf_t *mcf)
     receiver = mcf->receivers.elts;
 
     for (i = 0; i < mcf->receivers.nelts; i++) {
-        receiver[i]->feed = feed;
+        receiver[i]->queue = &feed->queue;
     }
 
     mcf->feed = feed;
@@ -165,7 +182,7 @@ ngx_http_llm_feed_tick(ngx_event_t *ev)
             ngx_http_llm_tell(receiver[i]);
         }
 
-        ngx_http_llm_feed_told(feed);
+        ngx_http_llm_tell_taken(mcf, &feed->queue);
     }
 
     if (!ngx_exiting) {
@@ -226,10 +243,10 @@ ngx_http_llm_feed_end(ngx_http_llm_feed_t *feed)
 
     for (i = 0; i < feed->mcf->receivers.nelts; i++) {
         ngx_http_llm_tell_stop(receiver[i]);
-        receiver[i]->at = feed->tail;
+        receiver[i]->at = feed->queue.tail;
     }
 
-    feed->head = feed->tail;
+    feed->queue.head = feed->queue.tail;
 }
 
 
@@ -538,53 +555,26 @@ ngx_http_llm_feed_out(ngx_http_llm_feed_t *feed,
 static void
 ngx_http_llm_feed_add(ngx_http_llm_feed_t *feed, ngx_http_llm_event_t *event)
 {
-    ngx_uint_t                 i;
-    ngx_http_llm_receiver_t  **receiver;
+    ngx_uint_t                   i;
+    ngx_http_llm_receiver_t    **receiver;
+    ngx_http_llm_alert_queue_t  *queue;
 
-    if (feed->tail - feed->head == NGX_HTTP_LLM_ALERT_QUEUE) {
+    queue = &feed->queue;
+
+    if (queue->tail - queue->head == NGX_HTTP_LLM_ALERT_QUEUE) {
 
         receiver = feed->mcf->receivers.elts;
 
         for (i = 0; i < feed->mcf->receivers.nelts; i++) {
-            if (receiver[i]->at == feed->head) {
+            if (receiver[i]->at == queue->head) {
                 ngx_http_llm_tell_drop(receiver[i]);
             }
         }
 
-        ngx_http_llm_feed_told(feed);
+        ngx_http_llm_tell_taken(feed->mcf, queue);
     }
 
-    *ngx_http_llm_feed_event(feed, feed->tail) = *event;
+    *ngx_http_llm_alert_event(queue, queue->tail) = *event;
 
-    feed->tail++;
-}
-
-
-/* Takes off what all receivers have, and says so in the records. */
-
-void
-ngx_http_llm_feed_told(ngx_http_llm_feed_t *feed)
-{
-    ngx_uint_t                 i;
-    ngx_http_llm_event_t      *event;
-    ngx_http_llm_record_t     *record;
-    ngx_http_llm_receiver_t  **receiver;
-
-    receiver = feed->mcf->receivers.elts;
-
-    for ( /* void */ ; feed->head < feed->tail; feed->head++) {
-
-        for (i = 0; i < feed->mcf->receivers.nelts; i++) {
-            if (receiver[i]->at == feed->head) {
-                return;
-            }
-        }
-
-        event = ngx_http_llm_feed_event(feed, feed->head);
-
-        record = event->provider ? event->provider->record
-                                 : event->route->record;
-
-        record->told = event->told;
-    }
+    queue->tail++;
 }

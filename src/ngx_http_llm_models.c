@@ -74,11 +74,7 @@ ngx_http_llm_models_handler(ngx_http_request_t *r)
     ngx_http_llm_route_t     *route;
     ngx_http_llm_loc_conf_t  *llcf;
 
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        return NGX_HTTP_NOT_ALLOWED;
-    }
-
-    rc = ngx_http_discard_request_body(r);
+    rc = ngx_http_llm_pages_get(r);
 
     if (rc != NGX_OK) {
         return rc;

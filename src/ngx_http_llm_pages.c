@@ -10,7 +10,7 @@
 
 /*
  * What the pages have in common: a location of their own, the zone that they
- * may name, and JSON that is made at once.
+ * may name, how they are asked for, and JSON that is made at once.
  */
 
 
@@ -43,6 +43,17 @@ ngx_http_llm_pages_zone(ngx_http_llm_main_conf_t *mcf, ngx_str_t *name)
            && mcf->shm_zone->shm.name.len == name->len
            && ngx_strncmp(mcf->shm_zone->shm.name.data, name->data, name->len)
               == 0;
+}
+
+
+ngx_int_t
+ngx_http_llm_pages_get(ngx_http_request_t *r)
+{
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    return ngx_http_discard_request_body(r);
 }
 
 

@@ -38,6 +38,10 @@ char *ngx_http_llm_pages_answer(ngx_conf_t *cf, ngx_http_llm_loc_conf_t *llcf,
 ngx_uint_t ngx_http_llm_pages_zone(ngx_http_llm_main_conf_t *mcf,
     ngx_str_t *name);
 
+/* NGX_OK: by GET or HEAD, and what comes with it is of no interest */
+
+ngx_int_t ngx_http_llm_pages_get(ngx_http_request_t *r);
+
 /* takes json for its own */
 
 ngx_int_t ngx_http_llm_pages_send(ngx_http_request_t *r, ngx_uint_t status,

@@ -21,9 +21,19 @@
 #define NGX_HTTP_LLM_ALERT_ALL         0x0f
 
 
+/* events that wait for the slowest receiver */
+
+#define NGX_HTTP_LLM_ALERT_QUEUE   256
+
+
 /* events in one message, at most */
 
 #define NGX_HTTP_LLM_ALERT_EVENTS  20
+
+
+/* s; what happened longer ago is no news, in a worker that begins */
+
+#define NGX_HTTP_LLM_ALERT_OLD     600
 
 
 typedef struct {
@@ -38,6 +48,19 @@ typedef struct {
     unsigned                    over:1;
     unsigned                    probe:1;          /* found it */
 } ngx_http_llm_event_t;
+
+
+/* what the receivers are told, in the worker that tells */
+
+typedef struct {
+    uint64_t                    head;
+    uint64_t                    tail;
+    ngx_http_llm_event_t        events[NGX_HTTP_LLM_ALERT_QUEUE];
+} ngx_http_llm_alert_queue_t;
+
+
+#define ngx_http_llm_alert_event(queue, i)                                    \
+    (&(queue)->events[(i) % NGX_HTTP_LLM_ALERT_QUEUE])
 
 
 /* what is said of a receiver, in shared memory */
@@ -69,11 +92,8 @@ typedef struct {
 } ngx_http_llm_alert_format_t;
 
 
-typedef struct ngx_http_llm_feed_s  ngx_http_llm_feed_t;
-
 struct ngx_http_llm_receiver_s {
     ngx_http_llm_main_conf_t     *mcf;
-    ngx_http_llm_feed_t          *feed;
     ngx_http_llm_target_t        *target;
     ngx_str_t                     name;           /* the host, no secret */
     ngx_str_t                     url;            /* may be one */
@@ -89,6 +109,7 @@ struct ngx_http_llm_receiver_s {
 
     /* in the worker that tells */
 
+    ngx_http_llm_alert_queue_t   *queue;
     uint64_t                      at;             /* the next event */
     uint64_t                      end;            /* of what is being told */
     uint64_t                      fresh;          /* the queue's end then */
@@ -104,6 +125,8 @@ struct ngx_http_llm_receiver_s {
 
 void ngx_http_llm_tell(ngx_http_llm_receiver_t *receiver);
 ngx_uint_t ngx_http_llm_tell_drop(ngx_http_llm_receiver_t *receiver);
+void ngx_http_llm_tell_taken(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_alert_queue_t *queue);
 void ngx_http_llm_tell_stop(ngx_http_llm_receiver_t *receiver);
 
 

@@ -130,11 +130,7 @@ ngx_http_llm_status_handler(ngx_http_request_t *r)
           sizeof("text/plain") - 1, &ngx_http_llm_prometheus_format, 0 }
     };
 
-    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        return NGX_HTTP_NOT_ALLOWED;
-    }
-
-    rc = ngx_http_discard_request_body(r);
+    rc = ngx_http_llm_pages_get(r);
 
     if (rc != NGX_OK) {
         return rc;

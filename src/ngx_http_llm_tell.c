@@ -4,8 +4,11 @@
  */
 
 
-#include "ngx_http_llm_feed.h"
+#include "ngx_http_llm_conf.h"
+#include "ngx_http_llm_provider.h"
+#include "ngx_http_llm_receiver.h"
 #include "ngx_http_llm_report.h"
+#include "ngx_http_llm_route.h"
 #include "ngx_http_llm_slot.h"
 #include "ngx_http_llm_target.h"
 
@@ -95,9 +98,9 @@ ngx_http_llm_tell_collect(ngx_http_llm_receiver_t *receiver,
 
     n = 0;
 
-    for (i = receiver->at; i < receiver->feed->tail && n < max; i++) {
+    for (i = receiver->at; i < receiver->queue->tail && n < max; i++) {
 
-        event = ngx_http_llm_feed_event(receiver->feed, i);
+        event = ngx_http_llm_alert_event(receiver->queue, i);
 
         if (event->what & receiver->on) {
             events[n++] = event;
@@ -105,7 +108,7 @@ ngx_http_llm_tell_collect(ngx_http_llm_receiver_t *receiver,
     }
 
     receiver->end = i;
-    receiver->fresh = receiver->feed->tail;
+    receiver->fresh = receiver->queue->tail;
 
     return n;
 }
@@ -244,7 +247,7 @@ ngx_http_llm_tell_done(void *data, ngx_http_llm_curl_result_t *result)
 
     /* or it would be told again if the worker ended now */
 
-    ngx_http_llm_feed_told(receiver->feed);
+    ngx_http_llm_tell_taken(receiver->mcf, receiver->queue);
 }
 
 
@@ -263,7 +266,7 @@ ngx_http_llm_tell_good(ngx_http_llm_receiver_t *receiver)
 
     for ( /* void */ ; receiver->at < receiver->end; receiver->at++) {
 
-        event = ngx_http_llm_feed_event(receiver->feed, receiver->at);
+        event = ngx_http_llm_alert_event(receiver->queue, receiver->at);
 
         if (event->what & receiver->on) {
             (void) ngx_atomic_fetch_add(&receiver->posts->delivered, 1);
@@ -337,13 +340,13 @@ ngx_http_llm_tell_old(ngx_http_llm_receiver_t *receiver)
 {
     uint64_t  old;
 
-    if (receiver->at == receiver->feed->tail) {
+    if (receiver->at == receiver->queue->tail) {
         return 0;
     }
 
     old = ngx_http_llm_wall_clock() - NGX_HTTP_LLM_ALERT_OLD * 1000;
 
-    return ngx_http_llm_feed_event(receiver->feed, receiver->at)->time < old;
+    return ngx_http_llm_alert_event(receiver->queue, receiver->at)->time < old;
 }
 
 
@@ -373,7 +376,7 @@ ngx_http_llm_tell_drop(ngx_http_llm_receiver_t *receiver)
 {
     ngx_http_llm_event_t  *event;
 
-    event = ngx_http_llm_feed_event(receiver->feed, receiver->at);
+    event = ngx_http_llm_alert_event(receiver->queue, receiver->at);
 
     receiver->at++;
 
@@ -384,6 +387,37 @@ ngx_http_llm_tell_drop(ngx_http_llm_receiver_t *receiver)
     (void) ngx_atomic_fetch_add(&receiver->posts->dropped, 1);
 
     return 1;
+}
+
+
+/* Takes off what all receivers have, and says so in the records. */
+
+void
+ngx_http_llm_tell_taken(ngx_http_llm_main_conf_t *mcf,
+    ngx_http_llm_alert_queue_t *queue)
+{
+    ngx_uint_t                 i;
+    ngx_http_llm_event_t      *event;
+    ngx_http_llm_record_t     *record;
+    ngx_http_llm_receiver_t  **receiver;
+
+    receiver = mcf->receivers.elts;
+
+    for ( /* void */ ; queue->head < queue->tail; queue->head++) {
+
+        for (i = 0; i < mcf->receivers.nelts; i++) {
+            if (receiver[i]->at == queue->head) {
+                return;
+            }
+        }
+
+        event = ngx_http_llm_alert_event(queue, queue->head);
+
+        record = event->provider ? event->provider->record
+                                 : event->route->record;
+
+        record->told = event->told;
+    }
 }
 
 
