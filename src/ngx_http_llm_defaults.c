@@ -440,17 +440,16 @@ ngx_http_llm_user_headers(ngx_http_llm_level_t *level, ngx_command_t *cmd)
     ngx_array_t           *user;
     ngx_http_llm_level_t  *l;
 
-    for (l = level; l; l = l->parent) {
+    user = *ngx_http_llm_level_headers(level, cmd);
 
-        user = (l->gate && l != level) ? l->user_headers
-                                       : *ngx_http_llm_level_headers(l, cmd);
-
-        if (user && user != NGX_CONF_UNSET_PTR) {
-            return user;
-        }
+    for (l = level->parent;
+         l && (user == NULL || user == NGX_CONF_UNSET_PTR);
+         l = l->parent)
+    {
+        user = l->gate ? l->user_headers : *ngx_http_llm_level_headers(l, cmd);
     }
 
-    return NULL;
+    return user == NGX_CONF_UNSET_PTR ? NULL : user;
 }
 
 
