@@ -9,8 +9,9 @@ use FindBin;
 use lib "$FindBin::Bin/lib";
 
 use LLM::Gateway;
+use LLM::Provider;
+use LLM::Stream qw(normal error_events keep_alives pings);
 use LLM::TLS;
-use List::Util qw(max sum0);
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -24,63 +25,62 @@ my @URI = (
 my $CHAT   = '/v1/chat/completions';
 my $STREAM = { model => 'm', stream => \1 };
 my $NEVER  = 'circuit failure_threshold=200;';
-my $TIMES  = 'timeout connect=2s header=2s answer=2s idle=300ms;';
+my $TIMES  = 'timeout connect=10s header=10s answer=10s';
 
 my $tls = LLM::TLS->new('127.0.0.1');
 
-# what a route does, and the routes: the provider in question is alone, or has
-# another one behind it
+# the provider in question has another one behind it, or is alone; for what is
+# well it has all the time it wants
 
-my %COMMIT = (
-    first    => '',
-    header   => 'llm_commit header;',
-    time     => 'llm_commit window=400ms;',
-    size     => 'llm_commit window=4k;',
-    complete => 'llm_commit complete;',
-    deadline => 'llm_deadline 400ms;',
+my %ROUTE = (
+    pair         => 'llm_use a; llm_use b;',
+    alone        => 'llm_use a;',
+    tls          => 'llm_use s; llm_use b;',
+    patient_pair => 'llm_use patient_a; llm_use b;',
+    patient_tls  => 'llm_use patient_s; llm_use b;',
 );
 
-my @routes = map {
-    my $how = $_;
-    map { [ "$_->[0]_$how", $_->[1], $COMMIT{$how} ] }
-        [ pair => 'llm_use a; llm_use b;' ], [ alone => 'llm_use a;' ];
-} sort keys %COMMIT;
-push @routes, [ tls_first => 'llm_use s; llm_use b;', '' ],
-    [ hasty => 'llm_use hasty; llm_use b;', '' ],
-    [ hasty_alone => 'llm_use hasty;', '' ];
+my $plain  = LLM::Provider->new(name => 'a');
+my $secure = LLM::Provider->new(name => 's', tls => $tls);
 
 my $gw = LLM::Gateway->new(
     providers => [
-        a     => "$NEVER $TIMES",
-        s     => "$NEVER $TIMES",
-        hasty => "$NEVER timeout first_token=300ms idle=5s;",
-        b     => "$NEVER model m m-of-b;",
+        map({ $_ => "$NEVER $TIMES idle=400ms;" } qw(a s)),
+        map({ $_ => "$NEVER $TIMES idle=1m;" } qw(patient_a patient_s)),
+        b => "$NEVER model m m-of-b;",
     ],
-    sources   => { s => LLM::Provider->new(name => 's', tls => $tls) },
+    sources   => { a => $plain, patient_a => $plain,
+                   s => $secure, patient_s => $secure },
     routes    => {},
     http      => join(' ', 'proxy_ssl_trusted_certificate', $tls->ca . ';',
-        map { "upstream $_->[0] { $_->[1] keepalive 16; $_->[2] }" } @routes),
+        map { "upstream $_ { $ROUTE{$_} keepalive 16; }" } sort keys %ROUTE),
     locations => { map {
-        my ($route) = @$_;
+        my $route = $_;
         map { ("/$route-$_/" => "llm_pass $route prefix=/$route-$_;"
             . " proxy_buffering $_;") } qw(off on);
-    } @routes },
+    } keys %ROUTE },
 );
 
-my ($first, $s, $hasty, $next) = map { $gw->provider($_) } qw(a s hasty b);
+my ($first, $next) = map { $gw->provider($_) } qw(a b);
 
 # how a call may be made: plain or TLS, buffered or not, HTTP/1.1 or 2; where
 # a stream of HTTP/2 is reset, curl forgets what it has just read
 
 my @MODES = (
-    { name => 'plain', from => 'a', pair => 'pair_first-off' },
-    { name => 'buffered', from => 'a', pair => 'pair_first-on' },
-    { name => 'TLS', from => 's', pair => 'tls_first-off' },
-    { name => 'TLS, buffered', from => 's', pair => 'tls_first-on' },
+    { name => 'plain', from => 'a', pair => 'pair-off' },
+    { name => 'buffered', from => 'a', pair => 'pair-on' },
+    { name => 'TLS', from => 's', pair => 'tls-off' },
+    { name => 'TLS, buffered', from => 's', pair => 'tls-on' },
     LLM::HTTP->has_h2
-        ? { name => 'HTTP/2', from => 'a', pair => 'pair_first-off', h2 => 1 }
+        ? { name => 'HTTP/2', from => 'a', pair => 'pair-off', h2 => 1 }
         : (),
 );
+
+sub patient {
+    my $mode = shift;
+
+    return { %$mode, map { $_ => "patient_$mode->{$_}" } qw(from pair) };
+}
 
 my $turn = 0;
 
@@ -106,25 +106,11 @@ sub ask {
     return $gw->$way("/$mode->{pair}$uri", $STREAM, @how);
 }
 
-# names and times aside, which are other ones with each answer
-
-sub normal {
-    my $bytes = shift;
-
-    return $bytes =~ s/(?<![a-z])([abs]|hasty)-\d+/$1-N/gr
-        =~ s/"created(?:_at)?":\d+/"created":T/gr;
-}
-
-sub error_events {
-    return grep { ($_->{data} // '') =~ /"error"/ } shift->events;
-}
-
 # before the first token
 
 my $TOKEN = qq(data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n);
-my $KEEP_ALIVES = [ map { (": keep-alive\n\n", \0.05) } 1 .. 100 ];
-my $PINGS = [ map {
-    (qq(event: ping\ndata: {"type":"ping"}\n\n), \0.05) } 1 .. 100 ];
+my $KEEP_ALIVES = keep_alives(400);
+my $PINGS = pings(400);
 
 my @BEFORE = (
     { name => 'an error event', step => { error => 0 },
@@ -250,14 +236,15 @@ for my $case (@WELL) {
 sub well {
     my ($case, $mode, $form, $uri) = @_;
 
+    $mode = patient($mode);
     my $p = $gw->provider($mode->{from})->behave($case->{step});
     my $before = $gw->status($mode->{from})->{unreadable_frames};
-    my $direct = $p->client(timeout => $case->{open} ? 0.4 : 10)
+    my $direct = $p->client(timeout => $case->{open} ? 1 : 10)
         ->post($uri, $STREAM);
 
     my $start = time;
     my $r = ask($mode, $uri);
-    cmp_ok time - $start, '<', 2, 'at once';
+    cmp_ok time - $start, '<', 10, 'at once';
     is $r->status, 200;
     ok $r->complete;
     ok normal($r->body) eq normal($direct->body), 'its bytes';
@@ -470,7 +457,7 @@ subtest 'events are read as they may be written' => sub {
             $first->behave({ content_type => 'text/event-stream',
                 body => $written{$how}, framing => 'chunked',
                 $pieces ? (pieces => $pieces, gap => 0.001) : () });
-            my $r = $gw->ask("/pair_first-off$CHAT", $STREAM);
+            my $r = $gw->ask("/pair-off$CHAT", $STREAM);
             is $r->header('x-llm-provider'), 'a', $how;
             is $r->body, $written{$how};
             ok $r->complete;
@@ -510,37 +497,6 @@ subtest 'what is long before the first token is held, and passed on' => sub {
     }
 };
 
-# deadlines
-
-subtest 'a first token has its time, whatever else comes' => sub {
-    for my $step ('hang', { first => 2 }, { delay => 2 },
-        { events => $KEEP_ALIVES }, { events => $PINGS },
-        { stall => 'header' }, { stall => '30 body bytes' })
-    {
-        for my $buffering (qw(off on)) {
-            $hasty->behave($step);
-            my $start = time;
-            my $r = $gw->ask("/hasty-$buffering$CHAT", $STREAM);
-            my $took = time - $start;
-            is $r->header('x-llm-provider'), 'b';
-            cmp_ok $took, '>', 0.25;
-            cmp_ok $took, '<', 1;
-            is $gw->moved, 'hasty failed=1, b successful=1';
-            is $gw->status('hasty')->{last_error}, 'no first token in time';
-        }
-    }
-    is $gw->ask("/hasty_alone-off$CHAT", $STREAM)->status, 504, 'alone';
-    is $gw->moved, 'hasty failed=1';
-
-    $hasty->behave({ delay => 0.5 });
-    is $gw->ask("/hasty_alone-off$CHAT")->status, 200,
-        'a call that does not stream has no first token';
-    $hasty->behave({ tokens => 3, pace => 0.4 });
-    ok $gw->ask("/hasty_alone-off$CHAT", $STREAM)->complete,
-        'nor has it to be quick behind that';
-    is $gw->moved, 'hasty successful=2';
-};
-
 subtest 'keep-alives do not make a stream live' => sub {
     for my $mode (@MODES) {
         for my $idle ($KEEP_ALIVES, $PINGS) {
@@ -548,7 +504,7 @@ subtest 'keep-alives do not make a stream live' => sub {
                 ->behave({ events => [ $TOKEN, \0.05, @$idle ] });
             my $start = time;
             my $r = ask($mode, $CHAT);
-            cmp_ok time - $start, '<', 1.5, $mode->{name};
+            cmp_ok time - $start, '<', 8, $mode->{name};
             ok !$r->complete;
             is scalar(error_events($r)), 1 unless $mode->{h2};
             is $gw->moved, "$mode->{from} successful=1 stream_errors=1";
@@ -560,224 +516,20 @@ subtest 'keep-alives do not make a stream live' => sub {
     }
 };
 
-subtest 'the deadline of a request bounds everything' => sub {
-    for my $buffering (qw(off on)) {
-        for my $step ('hang', { first => 2 }, { delay => 2 },
-            { events => $KEEP_ALIVES })
-        {
-            my $ask = { %$STREAM };
-            $first->behave($step);
-            $next->behave('ok')->forget;
-            my $start = time;
-            my $r = $gw->ask("/alone_deadline-$buffering$CHAT", $ask);
-            cmp_ok time - $start, '<', 1;
-            is $r->status, 504;
-            is $gw->moved, 'a failed=1';
-        }
-        $first->behave('hang');
-        my $r = $gw->ask("/pair_deadline-$buffering$CHAT");
-        is $r->status, 504, 'nobody is asked when it is over';
-        is $next->stats->{requests}, 0;
-        is $gw->moved, 'a failed=1';
-
-        $first->behave({ tokens => 100, pace => 0.05 });
-        my $start = time;
-        $r = $gw->ask("/pair_deadline-$buffering$CHAT", $STREAM);
-        cmp_ok time - $start, '<', 1, 'behind the first token';
-        ok !$r->complete;
-        is scalar(error_events($r)), 1;
-        like $r->body, qr/deadline/;
-        is $gw->moved, 'a successful=1', 'which is not the provider\'s fault';
-        is $gw->logged->{llm_outcome}, 'truncated';
-        $first->behave('ok');
-        ok $gw->ask("/pair_deadline-$buffering$CHAT", $STREAM)->complete;
-        is $gw->moved, 'a successful=1';
-    }
-};
-
-# commit
-
-my $EARLY = { tokens => 5, pace => 0.03 };
-
-my @INSIDE = (
-    { name => 'an end',   step => { %$EARLY, close => '3 tokens' } },
-    { name => 'a reset',  step => { %$EARLY, reset => '3 tokens' } },
-    { name => 'silence',  step => { %$EARLY, stall => '3 tokens' } },
-    { name => 'an error', step => { %$EARLY, error => 3 } },
-    { name => 'an end without a finish', step => { %$EARLY, finish => 0 } },
-    { name => 'an end of a JSON answer', plain => 1,
-      step => { body => 'x' x 3000, close => '1000 body bytes' } },
-    { name => 'silence in a JSON answer', plain => 1,
-      step => { body => 'x' x 3000, stall => '1000 body bytes' } },
-);
-
-for my $case (@INSIDE) {
-    for my $commit (qw(time size complete header first)) {
-        next if $case->{plain} && $commit ne 'complete';
-        my $saved = $commit =~ /^(?:time|size|complete)$/;
-        subtest "$case->{name} within \"$COMMIT{$commit}\" is "
-            . ($saved ? 'saved' : 'too late') => sub {
-            for my $buffering (qw(off on)) {
-                inside($case, "pair_$commit-$buffering", $saved);
-            }
-        };
-    }
-}
-
-sub inside {
-    my ($case, $where, $saved) = @_;
-
-    $first->behave($case->{step});
-    my $r = $gw->ask("/$where$CHAT", $case->{plain} ? { model => 'm' }
-                                                     : $STREAM);
-    if ($saved) {
-        is $r->header('x-llm-provider'), 'b', $where;
-        ok $r->complete;
-        unlike $r->body, qr{(?<![a-z])a-\d}, 'nothing of the other is left';
-        is $gw->moved, 'a failed=1, b successful=1';
-        is $gw->logged->{llm_outcome}, 'failover';
-    } else {
-        is $r->header('x-llm-provider'), 'a', $where;
-        is scalar(error_events($r)), 1;
-        is $gw->moved, 'a successful=1 stream_errors=1';
-        is $gw->logged->{llm_outcome}, 'truncated';
-        $first->behave('ok');
-        $gw->ask("/$where$CHAT");
-        $gw->moved;
-    }
-}
-
-subtest 'a window ends, and what breaks then is told' => sub {
-    my %long = (
-        time => { tokens => 30, pace => 0.04, close => '25 tokens' },
-        size => { tokens => 100, text => [ ('x' x 1000) x 10 ],
-                  pace => 0.03, close => '8 tokens' },
-        complete => { text => [ ('x' x 30000) x 20 ], pace => 0.01,
-                  close => '19 tokens' },
-    );
-    for my $commit (sort keys %long) {
-        for my $buffering (qw(off on)) {
-            $first->behave($long{$commit});
-            my $r = $gw->ask("/pair_$commit-$buffering$CHAT", $STREAM);
-            is $r->header('x-llm-provider'), 'a', $commit;
-            is scalar(error_events($r)), 1;
-            is $gw->moved, 'a successful=1 stream_errors=1';
-            $first->behave('ok');
-            $gw->ask("/pair_$commit-$buffering$CHAT");
-            $gw->moved;
-        }
-    }
-};
-
-subtest 'a window of time ends without help from the provider' => sub {
-    for my $buffering (qw(off on)) {
-        $first->behave({ tokens => 2, pace => 0.05, stall => '2 tokens' });
-        my $http = $gw->call("/pair_time-$buffering$CHAT", $STREAM);
-        my $r = $http->finish;
-        ok $r->status;
-        $gw->moved;
-    }
-    $hasty->behave({ tokens => 2, pace => 1.2 });
-    pass;
-};
-
-subtest 'every way to commit passes a good answer on unchanged' => sub {
-    for my $step ({}, { pace => 0.05 }, { pings => 2, first => 0.1 },
-        { tokens => 2000 }, { pieces => 11 }, { text => [] },
-        { framing => 'close', done => 0 })
-    {
-        $first->behave($step);
-        my $direct = normal($first->client->post($CHAT, $STREAM)->body);
-        for my $commit (sort keys %COMMIT) {
-            for my $buffering (qw(off on)) {
-                my $r = $gw->ask("/alone_$commit-$buffering$CHAT", $STREAM);
-                ok normal($r->body) eq $direct, "$commit, $buffering";
-                ok $r->complete;
-                is $gw->moved, 'a successful=1';
-            }
-        }
-    }
-    for my $step ({ body => 'x' x 3000 }, { body => 'x' x 1e6 },
-        { body => '' }, 204, { body => 'x' x 3000, framing => 'chunked' },
-        { body => 'x' x 3000, framing => 'close' })
-    {
-        $first->behave($step);
-        my $direct = $first->client->post($CHAT, { model => 'm' })->body;
-        for my $buffering (qw(off on)) {
-            my $r = $gw->ask("/alone_complete-$buffering$CHAT");
-            ok $r->body eq $direct;
-            ok $r->complete;
-            is $gw->moved, 'a successful=1';
-        }
-    }
-};
-
-# the caller
-
-my @LEAVING = (
-    { name => 'before the header', step => 'hang', moved => 'neutral=1' },
-    { name => 'before the first token', moved => 'neutral=1',
-      step => { pings => 3, first => 5 }, idle => 1 },
-    { name => 'while keep-alives come', step => { events => $KEEP_ALIVES },
-      moved => 'neutral=1' },
-    { name => 'in the stream', step => { tokens => 500, pace => 0.02 },
-      wait => qr/token2/, moved => 'successful=1' },
-    { name => 'in a stream that is silent', wait => qr/token2/,
-      step => { tokens => 5, stall => '2 tokens' }, moved => 'successful=1' },
-    { name => 'within a window', in => 'pair_complete', moved => 'neutral=1',
-      step => { tokens => 500, pace => 0.02 }, sent => 1000 },
-    { name => 'behind the finish', moved => 'successful=1',
-      wait => qr/"finish_reason":"stop"/,
-      step => { done => 0, framing => 'close', stall => 'end' } },
-);
-
-for my $case (@LEAVING) {
-    for my $how (qw(close reset)) {
-        subtest "a caller that goes ($how) $case->{name} ends it all" => sub {
-            leaving($case, $how, $_) for qw(off on);
-        };
-    }
-}
-
-sub leaving {
-    my ($case, $how, $buffering) = @_;
-
-    my $in = $case->{in} // 'pair_first';
-    $first->drop->behave($case->{step});
-    $_->forget for $first, $next;
-    my $http = $gw->call("/$in-$buffering$CHAT", $STREAM);
-    ok $first->wait_requests(1), "buffering $buffering";
-    ok $http->read_until($case->{wait}) if $case->{wait};
-    ok $first->wait_for(sub { +($_[0]->requests)[0]{sent} > $case->{sent} })
-        if $case->{sent};
-
-    my $start = time;
-    $http->$how;
-    ok $first->wait_for(sub {
-        my $stats = $_[0]->stats;
-        return $stats->{open} == $stats->{idle};
-    }), 'no more is generated';
-    cmp_ok time - $start, '<', 1, 'from then on';
-    is $gw->logged->{llm_outcome}, 'aborted';
-    is $gw->moved, "a $case->{moved}", 'it is nobody\'s failure';
-    is $next->stats->{requests}, 0, 'nor a call for the next';
-}
-
 subtest 'tokens arrive one by one, as they come' => sub {
-    for my $mode (grep { !$_->{h2} } @MODES) {
-        $gw->provider($mode->{from})->behave({ tokens => 10, pace => 0.05 });
-        my $r = ask($mode, $CHAT);
-        my @times = map { $_->[0] } grep { $_->[1] =~ /token\d/ }
-            @{ $r->chunks };
-        is @times, 10, "$mode->{name}: each for itself";
-        my @gaps = sort { $a <=> $b }
-            map { $times[$_] - $times[ $_ - 1 ] } 1 .. $#times;
-        cmp_ok abs($gaps[ @gaps / 2 ] - 0.05), '<', 0.01, 'and in its time';
-        is $gw->moved, "$mode->{from} successful=1";
+    for my $mode (map { patient($_) } grep { !$_->{h2} } @MODES) {
+        my $p = $gw->provider($mode->{from});
+        for my $n (1 .. 3) {
+            $p->behave({ tokens => 3, stall => "$n tokens" });
+            my $http = $gw->call("/$mode->{pair}$CHAT", $STREAM);
+            ok $http->read_until(qr/token$n/), "$mode->{name}, number $n";
+            $http->close;
+            is $gw->moved, "$mode->{from} successful=1";
+        }
     }
 };
 
 is $gw->status($_)->{in_flight}, 0, "nothing is left of $_"
-    for qw(a s hasty b);
+    for qw(a s patient_a patient_s b);
 
 done_testing;
