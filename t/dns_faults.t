@@ -151,7 +151,10 @@ subtest 'answers that turn round are no change' => sub {
 subtest 'a name server that is gone, and comes back' => sub {
     $dns->say('api.test' => $GOOD);
     my $gw = gateway(workers => 2);
+
+    # workers begin with what is known
     ok resolved($gw);
+    $gw->nginx->reload;
     $dns->leave;
 
     ok $gw->nginx->wait_log(qr/\[warn\].*could not be resolved/, PATIENCE);

@@ -257,7 +257,7 @@ subtest 'no more at the same time, whoever asks' => sub {
     my $gw = LLM::Gateway->new(
         providers => [
             a => 'limit concurrency=1; circuit off;'
-                . ' timeout idle=300ms header=1s answer=1s first_token=1s;',
+                . ' timeout idle=2s header=2s answer=2s first_token=2s;',
             none => 'endpoint http://127.0.0.1:{{port:none}}; circuit off;'
                 . ' limit concurrency=1;',
         ],
@@ -281,19 +281,19 @@ subtest 'no more at the same time, whoever asks' => sub {
 
     my %ending = (
         'an answer' => sub {
-            $provider->forget->behave({ delay => 0.2 });
+            $provider->forget->behave({ delay => 1 });
             my $call = $gw->call;
             $provider->wait_requests(1);
             $taken->();
             is $call->finish->status, 200;
         },
         'a stream' => sub {
-            my $call = $stream->({ tokens => 10, pace => 0.03 });
+            my $call = $stream->({ tokens => 10, pace => 0.1 });
             $taken->();
             ok $call->finish->complete;
         },
         'a stream without a token yet' => sub {
-            $provider->forget->behave({ first => 0.2 });
+            $provider->forget->behave({ first => 1 });
             my $call = $gw->call(undef, $STREAM);
             $provider->wait_requests(1);
             $taken->();
@@ -323,7 +323,7 @@ subtest 'no more at the same time, whoever asks' => sub {
             is $call->finish->status, 504;
         },
         'a break' => sub {
-            my $call = $stream->({ tokens => 9, pace => 0.03,
+            my $call = $stream->({ tokens => 9, pace => 0.1,
                 close => '7 tokens' });
             $taken->();
             $call->finish;
@@ -334,7 +334,7 @@ subtest 'no more at the same time, whoever asks' => sub {
             $call->finish;
         },
         'an event of an error' => sub {
-            my $call = $stream->({ tokens => 9, pace => 0.03, error => 7 });
+            my $call = $stream->({ tokens => 9, pace => 0.1, error => 7 });
             $taken->();
             $call->finish;
         },

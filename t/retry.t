@@ -12,6 +12,8 @@ use LLM::Gateway;
 use Test::More;
 use Time::HiRes qw(time);
 
+use constant SOON => 8;    # s: of one who does not wait for 30
+
 my $CHAT   = '/v1/chat/completions';
 my $STREAM = { model => 'm', stream => \1 };
 my $NEVER  = 'circuit failure_threshold=200;';
@@ -26,11 +28,13 @@ my %ROUTE = (
     throttled => [ 'a b', "llm_retry same=1 max=1500ms $QUICK;" ],
     rounds    => [ 'a b', "llm_retry rounds=2 $QUICK;" ],
     both      => [ 'a b', "llm_retry same=1 rounds=2 $QUICK;" ],
-    grows     => [ 'a', 'llm_retry rounds=4 base=100ms factor=2 max=200ms'
+    grows     => [ 'a', 'llm_retry rounds=4 base=100ms factor=10 max=1s'
         . ' jitter=0;' ],
     jittered  => [ 'a', 'llm_retry same=1 base=200ms jitter=1 budget=100%;' ],
-    bounded   => [ 'a', "llm_retry same=3 $QUICK; llm_deadline 400ms;" ],
-    short     => [ 'a b', "llm_retry same=3 $QUICK; llm_deadline 100ms;" ],
+    bounded   => [ 'a', 'llm_retry same=3 base=1s factor=1 jitter=0'
+        . ' budget=100%; llm_deadline 2500ms;' ],
+    short     => [ 'a b', 'llm_retry same=3 base=30s max=30s jitter=0'
+        . ' budget=100%; llm_deadline 10s;' ],
     budget    => [ 'a', 'llm_retry same=1 base=1ms budget=0%;' ],
     share     => [ 'a', 'llm_retry same=1 base=1ms jitter=0 budget=50%;' ],
     long      => [ 'a b', 'llm_retry same=1 rounds=2 base=30s max=30s'
@@ -51,8 +55,8 @@ sub upstreams {
 
 my $gw = LLM::Gateway->new(
     providers => [
-        a => "$NEVER timeout connect=300ms header=300ms answer=300ms"
-            . ' idle=300ms first_token=300ms;',
+        a => "$NEVER timeout connect=2s header=2s answer=2s"
+            . ' idle=2s first_token=2s;',
         b => "$NEVER model m m-of-b;",
     ],
     routes    => {},
@@ -97,7 +101,7 @@ subtest 'a provider that fails once is asked once more, after a pause' => sub {
             is $r->header('x-llm-provider'), 'a';
             is $r->header('x-llm-attempts'), 2;
             cmp_ok $took, '>', 0.14;
-            cmp_ok $took, '<', 1;
+            cmp_ok $took, '<', SOON;
             is $gw->moved, 'a successful=1 failed=1';
             my $line = $gw->logged;
             is $line->{llm_outcome},  'ok';
@@ -136,7 +140,6 @@ subtest 'no more often than it may be' => sub {
 
     ($r, $took) = ask('plain-off');
     is $r->header('x-llm-attempts'), 2, 'not at all where nothing is said';
-    cmp_ok $took, '<', 0.35;
     is $gw->moved, 'a failed=1, b successful=1';
 };
 
@@ -207,7 +210,7 @@ subtest 'a short throttle is waited for, a long one is not' => sub {
     my ($r, $took) = ask('throttled-off');
     is $r->header('x-llm-provider'), 'a';
     cmp_ok $took, '>', 0.39;
-    cmp_ok $took, '<', 1;
+    cmp_ok $took, '<', SOON;
     is $gw->moved, 'a successful=1 throttled=1';
 
     $first->behave({ status => 429, headers => { 'retry-after' => 1 } }, 'ok');
@@ -219,7 +222,6 @@ subtest 'a short throttle is waited for, a long one is not' => sub {
     $first->behave({ status => 429, headers => { 'retry-after' => 2 } });
     ($r, $took) = ask('throttled-off');
     is $r->header('x-llm-provider'), 'b';
-    cmp_ok $took, '<', 0.9;
     is $gw->moved, 'a throttled=1, b successful=1';
     ok $gw->wait_for(sub { $gw->status('a')->{throttled_for} == 0 });
 };
@@ -265,10 +267,10 @@ subtest 'pauses grow, up to their longest' => sub {
     is $r->header('x-llm-attempts'), 4;
     my @at = map { $_->{time} } $first->requests;
     my @gaps = map { $at[$_] - $at[ $_ - 1 ] } 1 .. $#at;
-    for my $pair ([ $gaps[0], 0.1 ], [ $gaps[1], 0.2 ], [ $gaps[2], 0.2 ]) {
+    for my $pair ([ $gaps[0], 0.1 ], [ $gaps[1], 1 ], [ $gaps[2], 1 ]) {
         cmp_ok $pair->[0], '>', $pair->[1] - 0.01;
-        cmp_ok $pair->[0], '<', $pair->[1] + 0.19;
     }
+    cmp_ok $gaps[2], '<', SOON, 'which is not 10 s';
     is $gw->moved, 'a failed=4';
 };
 
@@ -279,7 +281,7 @@ subtest 'chance spreads them' => sub {
     my ($least, $most) = (sort { $a <=> $b } @took)[ 0, -1 ];
     cmp_ok $most - $least, '>', 0.01;
     cmp_ok $least, '>', 0.09;
-    cmp_ok $most,  '<', 0.8;
+    cmp_ok $most,  '<', SOON;
     is $gw->moved, 'a successful=7 failed=7';
 };
 
@@ -287,19 +289,19 @@ subtest 'no pause goes past the deadline' => sub {
     $first->behave(500);
     my ($r, $took) = ask('bounded-off');
     is $r->status, 502;
-    cmp_ok $took, '<', 1;
+    cmp_ok $took, '<', SOON;
     is $r->header('x-llm-attempts'), 3;
     is $gw->moved, 'a failed=3';
 
     ($r, $took) = ask('short-off');
     is $r->header('x-llm-provider'), 'b', 'the next is asked in its place';
-    cmp_ok $took, '<', 0.5;
+    cmp_ok $took, '<', SOON;
     is $gw->moved, 'a failed=1, b successful=1';
 
     $first->behave(500, 'hang');
     ($r, $took) = ask('bounded-off');
     is $r->status, 504;
-    cmp_ok $took, '<', 1;
+    cmp_ok $took, '<', SOON;
     $gw->moved;
 };
 
@@ -332,7 +334,7 @@ for my $how (qw(close reset)) {
             my $start = time;
             $http->$how;
             is $gw->logged->{llm_outcome}, 'aborted', "buffering $buffering";
-            cmp_ok time - $start, '<', 0.9, 'at once';
+            cmp_ok time - $start, '<', SOON, 'at once';
             is $gw->moved, 'a failed=1';
             is $first->stats->{requests}, 1, 'and nobody is asked any more';
             is $next->stats->{requests},  0;
@@ -341,16 +343,13 @@ for my $how (qw(close reset)) {
 }
 
 subtest 'a worker serves others during a pause' => sub {
-    my $http = in_pause('second-off');
-    for (1 .. 5) {
-        my $start = time;
-        is $gw->ask("/plain-off$CHAT")->status, 200;
-        cmp_ok time - $start, '<', 0.8;
-    }
-    my $r = $http->finish;
-    is $r->status, 200;
-    is $r->header('x-llm-provider'), 'a';
-    is $gw->moved, 'a successful=6 failed=1';
+    my $http = in_pause('long-off');
+    my $start = time;
+    is $gw->ask("/plain-off$CHAT")->status, 200 for 1 .. 5;
+    cmp_ok time - $start, '<', SOON;
+    is $first->stats->{requests}, 6, 'while it goes on';
+    $http->close;
+    is $gw->moved, 'a successful=5 failed=1';
 };
 
 subtest 'many pauses end each in its own time' => sub {
@@ -358,7 +357,7 @@ subtest 'many pauses end each in its own time' => sub {
     my $start = time;
     my @callers = map { $gw->call("/second-off$CHAT") } 1 .. 20;
     is $_->finish->status, 200 for @callers;
-    cmp_ok time - $start, '<', 2;
+    cmp_ok time - $start, '<', SOON, 'not one after the other';
     is $gw->moved, 'a successful=20 failed=20';
 };
 
@@ -393,7 +392,7 @@ subtest 'HTTP/2 and pauses' => sub {
     is $gw->moved, 'a successful=1 failed=1';
 
     $first->behave(500)->forget;
-    $r = $gw->h2("/long-off$CHAT", $STREAM, timeout => 0.3);
+    $r = $gw->h2("/long-off$CHAT", $STREAM, timeout => 1);
     ok !$r->complete;
     is $gw->logged->{llm_outcome}, 'aborted';
     is $gw->moved, 'a failed=1';

@@ -91,7 +91,7 @@ subtest 'nothing that callers can read tells a key, or where a provider is'
     my $secret = 'sk-' . 'S3cr3t' x 5;
     my $gw = gateway(
         providers => [ a => "api_key $secret; model m;"
-            . ' circuit failure_threshold=2; timeout answer=300ms;' ],
+            . ' circuit failure_threshold=2; timeout answer=1s;' ],
         server => 'location = /metrics { llm_status format=prometheus; }'
             . ' location = /v1/models { llm_models llm; }'
             . ' location /api/ { llm_api; }'

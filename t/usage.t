@@ -28,7 +28,7 @@ my %PRICE = (a => '2.5 10 cached=1.25 cache_write=3.125', b => '0.075 0.3');
 my $gw = LLM::Gateway->new(
     workers   => 2,
     providers => [
-        a => "$NEVER price $PRICE{a}; timeout idle=300ms;",
+        a => "$NEVER price $PRICE{a}; timeout idle=1s;",
         b => "$NEVER price $PRICE{b};",
         c => "$NEVER limit tpm=100000 rpm=1000;",
     ],

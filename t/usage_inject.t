@@ -21,7 +21,7 @@ my @COMMIT = qw(first_token header window=400ms complete);
 my $gw = LLM::Gateway->new(
     workers   => 2,
     providers => [
-        a => "$NEVER price $PRICE{a}; timeout idle=300ms;",
+        a => "$NEVER price $PRICE{a}; timeout idle=2m;",
         b => "$NEVER price $PRICE{b}; model m model-of-b; model * b-%;",
     ],
     log       => [ LLM::Meter->variables ],
@@ -249,7 +249,7 @@ subtest 'who asked for it gets it' => sub {
 };
 
 subtest 'what comes before the finish goes at once' => sub {
-    $a->behave({ events => [ $CHUNK, \0.1, substr($CHUNK, 0, 30), \2,
+    $a->behave({ events => [ $CHUNK, \0.1, substr($CHUNK, 0, 30), \60,
         substr($CHUNK, 30), $STOP, $EXTRA, $DONE ] });
     my $call = $gw->call('/inject_first_token-off' . CHAT,
         { model => 'm', stream => \1 });
