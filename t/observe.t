@@ -82,7 +82,7 @@ my @ENDINGS = (
 
 subtest 'every ending is counted as what it is' => sub {
     my $nginx = observed('failure_threshold=255', conf => <<CONF);
-        proxy_connect_timeout 200ms; proxy_read_timeout 300ms;
+        proxy_connect_timeout 1s; proxy_read_timeout 1s;
         proxy_http_version 1.1;
         proxy_next_upstream error timeout http_500 http_502 http_503 http_504
                             http_403 http_404 http_429;

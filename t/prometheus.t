@@ -126,7 +126,7 @@ my $gw = LLM::Gateway->new(
     workers   => 2,
     providers => [
         a => 'circuit failure_threshold=200; price 2.5 10;'
-            . ' timeout idle=300ms first_token=2s;',
+            . ' timeout idle=1s first_token=2s;',
         b => 'circuit failure_threshold=200; price 0.075 0.3;',
         c => 'circuit failure_threshold=2 success_threshold=1 open=1s;',
         limited => 'limit rpm=2;',
