@@ -61,7 +61,8 @@ async function anHour() {
             http: `upstream batch { llm_use deepseek; llm_use gemini; }
                 keepalive_timeout 1d; keepalive_time 1d;
                 keepalive_requests 1000000;`,
-            server: 'location /batch/ { llm_pass batch; }',
+            server: `client_header_timeout 1d;
+                location /batch/ { llm_pass batch; }`,
         });
     const { providers } = gateway;
     const start = performance.now();
