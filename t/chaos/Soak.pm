@@ -121,7 +121,8 @@ sub _start {
     );
     my $nginx = $gw->nginx;
     $nginx->expect_log(qr/$_/) for 'No space left on device',
-        'Too many open files', 'exited on signal 9';
+        'pwritev?\(\) .* has written only', 'Too many open files',
+        'exited on signal 9';
 
     $self->_mount($nginx->prefix . '/temp');
     $self->_fake_clock($nginx);
