@@ -205,6 +205,9 @@ test('what probes find is told, a refused key in the headline', async (t) => {
         + '\\(status 401\\), \\d\\d:\\d\\d:\\d\\d, \\d s ago\\.$'));
     assert.equal(await page.title(), '(1) nginx-llm');
 
+    /* whichever is asked first */
+    await textBecomes(page, '#rows tr:nth-child(2)', /probe answered/);
+
     const rows = await page.locator('#rows tr').allTextContents();
 
     assert.match(rows[0], /^second refusing its key.*key refused \(status 401\)/);
