@@ -141,10 +141,10 @@ llm_circuit_restore(llm_circuit_t *c, const uint64_t v[LLM_SAVED_NUMBERS],
 
     } else if (left != 0) {
 
-        /* 0 says that there is no calm to wait for */
+        /* 0 says that there is no calm to wait for; nor is it longer now */
 
         w.time = (uint32_t) (now + left);
-        w.time += (w.time == 0);
+        w.time -= (w.time == 0);
     }
 
     for (unsigned i = 0; i < LLM_CIRCUIT_PERMITS; i++) {

@@ -259,6 +259,26 @@ test_an_operators_word_without_end_stays(void **state)
 }
 
 
+/* Also where the clock begins anew just then: 0 says that there is none. */
+static void
+test_a_calm_is_never_longer(void **state)
+{
+    static const uint64_t calm[LLM_SAVED_NUMBERS] = { [LLM_SAVED_LEFT] = 1 };
+
+    (void) state;
+
+    for (uint64_t to = UINT32_MAX - 2; to < UINT32_MAX + UINT64_C(3); to++) {
+        memset(&new, 0, sizeof(new));
+        llm_circuit_restore(&new, calm, 0, to);
+        llm_circuit_save(&new, to, v);
+        assert_true(v[LLM_SAVED_LEFT] <= 1);
+
+        llm_circuit_save(&new, to + 1, v);
+        assert_int_equal(v[LLM_SAVED_LEFT], 0);
+    }
+}
+
+
 static void
 test_a_slow_start_goes_on(void **state)
 {
@@ -331,6 +351,7 @@ main(void)
         cmocka_unit_test(test_a_pause_goes_on),
         cmocka_unit_test(test_an_operators_word_keeps_its_end),
         cmocka_unit_test(test_an_operators_word_without_end_stays),
+        cmocka_unit_test(test_a_calm_is_never_longer),
         cmocka_unit_test(test_a_slow_start_goes_on),
         cmocka_unit_test(test_numbers_that_cannot_be_are_seen),
     };
