@@ -10,6 +10,7 @@ use lib "$FindBin::Bin/lib";
 
 use LLM::Gateway;
 use LLM::Meter;
+use LLM::Modes qw(@MODES ask_by mode);
 use Test::More;
 
 use constant CHAT => '/v1/chat/completions';
@@ -48,24 +49,7 @@ my $gw = LLM::Gateway->new(
 my $meter = LLM::Meter->new($gw, %PRICE);
 my ($a, $b, $c) = map { $gw->provider($_) } qw(a b c);
 
-# how a call may be made
-
-my @MODES = (
-    { name => 'unbuffered', suffix => 'off' },
-    { name => 'buffered', suffix => 'on' },
-    LLM::HTTP->has_h2 ? { name => 'HTTP/2', suffix => 'off', h2 => 1 } : (),
-);
-
-sub ask {
-    my ($mode, $route, $uri, @how) = @_;
-
-    my $way = $mode->{h2} ? 'h2' : 'ask';
-    return $gw->$way("/$route-$mode->{suffix}$uri", @how);
-}
-
-my $turn = 0;
-
-sub mode { $MODES[ $turn++ % @MODES ] }
+sub ask { return ask_by($gw, @_) }
 
 
 # The dialects

@@ -9,6 +9,7 @@ use lib "$FindBin::Bin/lib";
 
 use LLM::Gateway;
 use LLM::Meter;
+use LLM::Modes qw(ask_by mode plain);
 use Test::More;
 
 use constant CHAT => '/v1/chat/completions';
@@ -51,28 +52,7 @@ my $gw = LLM::Gateway->new(
 my $meter = LLM::Meter->new($gw, %PRICE);
 my ($a, $b) = map { $gw->provider($_) } qw(a b);
 
-# how a call may be made
-
-my @MODES = (
-    { name => 'unbuffered', suffix => 'off' },
-    { name => 'buffered', suffix => 'on' },
-    LLM::HTTP->has_h2 ? { name => 'HTTP/2', suffix => 'off', h2 => 1 } : (),
-);
-
-sub ask {
-    my ($mode, $route, $uri, @how) = @_;
-
-    my $way = $mode->{h2} ? 'h2' : 'ask';
-    return $gw->$way("/$route-$mode->{suffix}$uri", @how);
-}
-
-my $turn = 0;
-
-sub mode { $MODES[ $turn++ % @MODES ] }
-
-# where a body is sent as it is
-
-sub plain { $MODES[ $turn++ % 2 ] }
+sub ask { return ask_by($gw, @_) }
 
 sub body_of { return ($_[0]->requests)[-1]{body} }
 
